@@ -1,0 +1,64 @@
+# Foldmark: every target sets itself up first, in .venv; nothing is installed elsewhere. `make help` lists them.
+
+# What you may set, as in: make train CONFIG=resnet18 FOLDS="0 1" SET="train.epochs=3"
+CONFIG ?=## config in configs/ to use (resnet18; without real faces: drawn)
+DATA_ROOT ?= data## folder that holds the iBUG archive
+NAME ?=## name of the experiment (the config's)
+FOLDS ?=## folds to train, such as "0 1" (all)
+SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
+DEVICE ?= auto## auto, cpu, cuda, cuda:1 or mps
+WANDB ?= offline## offline, online (after `wandb login`) or disabled
+COMPETITION ?=## Kaggle competition that `make submit` uploads to
+PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup train csv submit dashboard bench test lint lock
+
+BIN := .venv/bin
+SETTINGS = --data-root "$(DATA_ROOT)" $(if $(CONFIG),--config "$(CONFIG)") $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
+EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") --wandb "$(WANDB)"
+
+help: ## this list
+	@echo 'make TARGET [VARIABLE=value ...]'; echo
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
+	@echo; echo 'Variables (and what holds without them):'
+	@sed -nE 's/^([A-Z_]+) \?= *([^#]*)## (.*)/  \1\t\3\t\2/p' Makefile | awk -F'\t' '{printf "%-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]"}'
+
+train: setup ## train the folds; goes on where it was interrupted
+	@$(BIN)/foldmark train $(EXPERIMENT) $(if $(FOLDS),--folds "$(FOLDS)")
+
+csv: setup ## ensemble the finished folds; write and check submissions/<experiment>.csv
+	@$(BIN)/foldmark csv $(EXPERIMENT)
+
+submit: setup ## check the CSV and upload it when Kaggle is configured
+	@$(BIN)/foldmark submit $(EXPERIMENT) $(if $(COMPETITION),--competition "$(COMPETITION)")
+
+dashboard: setup ## W&B's terminal dashboard over the runs made here
+	@$(BIN)/foldmark dashboard
+
+bench: setup ## measure loading, training and prediction rates; writes benchmarks/
+	@$(BIN)/foldmark bench $(SETTINGS)
+
+test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
+	@$(BIN)/python -m pytest
+
+lint: setup ## check the code's style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+
+setup: .venv/installed ## make .venv and install into it, if that is not done
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+.venv/installed: requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo 'foldmark: Python 3.11 to 3.13 is needed; name one with PYTHON=..., such as PYTHON=python3.12' >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv \
+		|| { echo 'foldmark: .venv could not be made; is the venv module installed (Debian: python3-venv)?' >&2; exit 2; }
+	@echo 'Setting up .venv (once; some minutes and 6 GB with PyTorch for Linux) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,98 @@
+"""From a store crop to what the net sees: geometry as one affine, so each picture is resampled once, then light.
+
+The geometry is ours because the affine must be exact and shared with the points; the photometric part is albumentations.
+"""
+
+import os
+
+# It would ask the package index for updates on import.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+
+from foldmark import geometry
+from foldmark.config import AugmentConfig
+from foldmark.crops import CropStore
+from foldmark.markup import Markup
+
+
+def centre_affine(store_side: int, size: int) -> np.ndarray:
+    """Store crop to crop without augmentation: the middle of the store crop, pixel for pixel."""
+    return geometry.similarity(store_side, size)
+
+
+def random_affine(config: AugmentConfig, store_side: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """A random store-to-crop affine, and whether it flips (then the caller swaps the points)."""
+    affine = geometry.similarity(
+        store_side,
+        size,
+        scale=float(np.exp(rng.uniform(-1, 1) * np.log1p(config.scale))),
+        degrees=rng.uniform(-1, 1) * config.rotate,
+        shift=tuple(rng.uniform(-1, 1, 2) * config.shift * size),
+    )
+    flips = bool(rng.random() < config.flip)
+    return (geometry.compose(affine, geometry.flip(store_side)) if flips else affine), flips
+
+
+def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: int) -> np.ndarray:
+    """Resample a store crop to (size, size); beyond its edges the edge pixels go on."""
+    return cv2.warpAffine(store_crop, store_to_crop, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def photometric(config: AugmentConfig, size: int) -> albumentations.Compose:
+    """Brightness, contrast, blur, noise and hidden patches; nothing that moves a point."""
+    patch = (max(1, size // 10), max(2, size // 3))
+    steps = [
+        albumentations.RandomBrightnessContrast(config.brightness, config.contrast, p=1),
+        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur),
+        albumentations.GaussNoise(std_range=(0.01, 0.06), p=config.noise),
+        albumentations.CoarseDropout((1, 1), patch, patch, fill="random_uniform", p=config.occlude),
+    ]
+    return albumentations.Compose([step for step in steps if step.p > 0])
+
+
+class TrainingFaces(torch.utils.data.Dataset):
+    """Augmented crops: item (row, epoch) gives a uint8 crop (1, size, size) and its points_crop float32 (k, 2).
+
+    The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact.
+    points_store: (n, k, 2) in the frame of the store crops.
+    """
+
+    def __init__(
+        self, store: CropStore, points_store: np.ndarray, markup: Markup, config: AugmentConfig, size: int, seed: int
+    ) -> None:
+        self.store, self.points_store, self.markup = store, points_store, markup
+        self.config, self.size, self.seed = config, size, seed
+        self.photometric = photometric(config, size)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        row, epoch = item
+        rng = np.random.default_rng([self.seed, epoch, row])
+        affine, flips = random_affine(self.config, self.store.side, self.size, rng)
+        crop = warp(self.store[row], affine, self.size)
+        points_crop = geometry.apply(affine, self.points_store[row])
+        if flips:
+            points_crop = points_crop[self.markup.mirror]
+        self.photometric.set_random_seed(int(rng.integers(2**31)))
+        crop = self.photometric(image=crop[..., None])["image"][..., 0]
+        return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(points_crop.astype(np.float32))
+
+
+class PlainFaces(torch.utils.data.Dataset):
+    """Crops as they are, for validation and prediction: item `row` gives a uint8 crop (1, size, size)."""
+
+    def __init__(self, store: CropStore, size: int) -> None:
+        self.store, self.size = store, size
+        self.store_to_crop = centre_affine(store.side, size)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(warp(self.store[row], self.store_to_crop, self.size))[None]

@@ -1,0 +1,147 @@
+"""The command line: `foldmark COMMAND`. Commands import what they need when they run, so that help answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foldmark import __version__
+from foldmark.errors import UserError
+
+app = typer.Typer(
+    help="Foldmark: from a folder of annotated faces to a checked competition file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    str | None, typer.Option(help="A name in configs/, or a .yaml file. [default: resnet18, on drawn faces drawn]")
+]
+DataRoot = Annotated[Path, typer.Option(help="Folder that holds the iBUG archive.")]
+Name = Annotated[str | None, typer.Option(help="Name of the experiment. [default: the config's]")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: train.epochs=3 (again for more).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Wandb = Annotated[str, typer.Option(help="offline, online or disabled.")]
+
+
+@app.command()
+def train(
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    name: Name = None,
+    set_: Set = None,
+    folds: Annotated[str, typer.Option(help='Which folds, such as "0 1". [default: all]')] = "",
+    device: Device = "auto",
+    wandb: Wandb = "offline",
+) -> None:
+    """Train the folds of an experiment, going on where it was interrupted."""
+    from foldmark import pipeline
+
+    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
+    pipeline.train(experiment, settings, data, _fold_numbers(folds), device, wandb)
+
+
+@app.command()
+def csv(
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    name: Name = None,
+    set_: Set = None,
+    device: Device = "auto",
+    wandb: Wandb = "offline",
+) -> None:
+    """Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv."""
+    from foldmark import pipeline
+
+    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
+    pipeline.make_csv(experiment, data, settings, device, wandb)
+
+
+@app.command()
+def submit(
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    name: Name = None,
+    set_: Set = None,
+    device: Device = "auto",
+    wandb: Wandb = "offline",
+    competition: Annotated[str | None, typer.Option(help="Kaggle competition to upload to.")] = None,
+) -> None:
+    """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
+    from foldmark import pipeline
+
+    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
+    pipeline.submit(experiment, data, settings, device, wandb, competition)
+
+
+@app.command()
+def dashboard() -> None:
+    """Open W&B's terminal dashboard over the runs made here."""
+    from foldmark import tracking
+
+    raise typer.Exit(tracking.dashboard(Path()))
+
+
+@app.command()
+def bench(
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    set_: Set = None,
+    device: Device = "auto",
+) -> None:
+    """Measure loading, training and prediction rates side by side and write them to benchmarks/."""
+    from foldmark import bench, pipeline
+
+    _, settings, data = pipeline.experiment(data_root, config, None, _overrides(set_))
+    bench.bench(settings, data, device)
+
+
+@app.command()
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the set into.")],
+    train_faces: int = 400,
+    test_faces: int = 50,
+    seed: int = 0,
+) -> None:
+    """Draw a set of faces with exact points, in the layout of the iBUG archive."""
+    from foldmark.drawn import write_drawn_faces
+
+    print(write_drawn_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))
+
+
+def _overrides(values: list[str] | None) -> list[str]:
+    """Several settings may stand in one SET, as they do in make's SET="a.b=1 c.d=2"."""
+    return [override for value in values or [] for override in value.split()]
+
+
+def _fold_numbers(text: str) -> list[int] | None:
+    try:
+        return [int(fold) for fold in text.replace(",", " ").split()] or None
+    except ValueError:
+        raise UserError(f'FOLDS="{text}": write fold numbers, such as FOLDS="0 1".') from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"foldmark {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        print(f"foldmark: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nfoldmark: stopped; the same command goes on from the last finished epoch.", file=sys.stderr)
+        sys.exit(130)

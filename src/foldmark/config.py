@@ -1,0 +1,176 @@
+"""Configs: one YAML file a variant, validated; an unknown key is an error that names the nearest valid one."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from foldmark.errors import UserError
+
+CONFIG_FOLDER = Path("configs")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    skip_damaged: bool = False  # leave damaged training pictures out instead of stopping
+
+
+class CropConfig(Section):
+    size: int = Field(128, ge=32, le=1024)  # side in pixels of what the net sees
+    enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
+    margin: float = Field(1.4, ge=1, le=3)  # the store crop's side over the crop's: room for augmentation
+    square: bool = True  # False: the box's own shape, squeezed into the square
+
+
+class FoldsConfig(Section):
+    count: int = Field(5, ge=2, le=100)
+    seed: int = Field(0, ge=0)
+    file: Path | None = None  # a split file to use instead of making one
+
+
+class ModelConfig(Section):
+    name: Literal["resnet18"] = "resnet18"
+
+
+class AugmentConfig(Section):
+    rotate: float = Field(15, ge=0, le=180)  # up to +- degrees
+    scale: float = Field(0.1, ge=0, le=1)  # up to +- this share, log-uniform
+    shift: Share = 0.05  # up to +- this share of the crop's side
+    flip: Share = 0.5  # probability
+    brightness: Share = 0.2  # up to +- this share of full white
+    contrast: Share = 0.3  # up to +- this share
+    blur: Share = 0.1  # probability
+    noise: Share = 0.1  # probability
+    occlude: Share = 0.0  # probability of a hidden patch
+
+
+class TrainConfig(Section):
+    epochs: int = Field(7, ge=1, le=10_000)
+    batch: int = Field(16, ge=2, le=4096)
+    lr: float = Field(1e-3, gt=0, le=10)  # the highest, after warm-up
+    weight_decay: float = Field(0.05, ge=0, le=10)
+    warmup: Share = 0.1  # share of the steps
+    schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    loss: Literal["l1", "mse", "smooth_l1"] = "l1"
+    ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
+    mean_face: bool = True  # start from the mean face instead of from zero
+    validate_every: int = Field(1, ge=1)  # epochs
+    workers: int | None = Field(None, ge=0, le=256)  # loader processes; None: by the machine
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class PredictConfig(Section):
+    flip: bool = True  # average with the flipped picture's prediction
+    checkpoint: Literal["last", "best"] = "last"  # best was picked on the held-out fold, so its OOF figure flatters
+    batch: int = Field(64, ge=1)
+
+
+class Config(Section):
+    data: DataConfig = DataConfig()
+    crop: CropConfig = CropConfig()
+    folds: FoldsConfig = FoldsConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+
+# Settings that do not change what a run computes, only how long it takes or what is done with it later.
+NOT_PART_OF_A_RUN = {"train.workers", "predict.flip", "predict.checkpoint", "predict.batch", "folds.file"}
+
+
+def load_config(name: str, overrides: list[str] | None = None) -> Config:
+    """The config of that name in configs/ (or at that path), with `section.key=value` overrides applied."""
+    path = config_path(name)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
+    for override in overrides or []:
+        _set(tree, override)
+    return check_config(tree, str(path))
+
+
+def check_config(tree: Any, where: str) -> Config:
+    """Validate a tree of settings. Raises UserError with the first thing that is wrong in it."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_problem(error)}") from None
+
+
+def config_path(name: str) -> Path:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_FOLDER / f"{name}.yaml"
+    if path.is_file():
+        return path
+    known = sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml"))
+    if not known:
+        raise UserError(f"{path}: no such config; run from Foldmark's own folder, or give the path of a .yaml file.")
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
+    raise UserError(f"{path}: no such config; {hint}?" if near else f"{path}: no such config; {hint}.")
+
+
+def config_text(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(made_with: Config, asked: Config) -> list[str]:
+    """What a run made with one config would do otherwise under another: `key (was, now)`."""
+    was, now = _flat(made_with.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    return [f"{key} ({was[key]} there, {now[key]} asked)" for key in now if was[key] != now[key] and key not in NOT_PART_OF_A_RUN]
+
+
+def _flat(tree: dict) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
+
+
+def _set(tree: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise UserError(f'SET="{override}": write section.key=value, such as SET="train.epochs=3".')
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f'SET="{override}": {text!r} is not a value; write it as in the YAML file.') from None
+    below = tree.setdefault(section, {})
+    if below is None:
+        below = tree[section] = {}
+    if not isinstance(below, dict):
+        raise UserError(f"{section}: holds {below!r}; a section holds keys.")
+    below[name] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(key, valid_keys(), n=1, cutoff=0.4)
+        return f"unknown key {key}; " + (
+            f"did you mean {near[0]}?" if near else f"sections are {', '.join(Config.model_fields)}."
+        )
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key}: {message} (it is {problem['input']!r})."
+
+
+def valid_keys() -> list[str]:
+    """Every `section.key` there is, and the sections."""
+    keys = list(Config.model_fields)
+    for section, field in Config.model_fields.items():
+        keys += [f"{section}.{name}" for name in field.annotation.model_fields]
+    return keys

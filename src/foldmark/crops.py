@@ -1,0 +1,195 @@
+"""The crop store: every face cut out, greyed, scaled and kept as uint8 on disk, so that pictures are decoded once.
+
+A store crop is larger than what the net sees by a margin, so that augmentation can turn and shift it without running
+into an edge. Its affine maps the original picture to the store crop exactly; the way back is the inverse.
+"""
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from foldmark import geometry
+from foldmark.config import CropConfig
+from foldmark.errors import UserError
+from foldmark.faces import Faces
+from foldmark.files import atomic_path, digest, require_space, write_text
+
+# Part of the key of every store: raise it when the cutting below changes.
+FORMAT = 1
+MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+@dataclass
+class CropStore:
+    """n store crops of one size: `crops[row]` reads one (side, side) uint8 array.
+
+    px_to_store: (n, 2, 3) original picture to store crop.
+    damaged: row -> what is wrong with its picture; such rows hold zeros.
+    """
+
+    file: Path
+    side: int
+    px_to_store: np.ndarray
+    damaged: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._descriptor = None
+
+    def __len__(self) -> int:
+        return len(self.px_to_store)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        # Plain reads rather than a memory map: the page cache serves both, but a map would count as this process's memory.
+        if self._descriptor is None:
+            self._descriptor = os.open(self.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        size = self.side**2
+        if hasattr(os, "pread"):
+            content = os.pread(self._descriptor, size, row * size)
+        else:
+            os.lseek(self._descriptor, row * size, os.SEEK_SET)
+            content = os.read(self._descriptor, size)
+        return np.frombuffer(content, np.uint8).reshape(self.side, self.side)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_descriptor": None}
+
+
+def store_side(config: CropConfig) -> int:
+    """Side in pixels of a store crop; even with the crop's, so that its middle is cut pixel for pixel."""
+    return config.size + 2 * round(config.size * (config.margin - 1) / 2)
+
+
+def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | None = None, progress=None) -> CropStore:
+    """The store of these faces, built first if it is not there. Its name is the digest of all that it depends on.
+
+    progress: called with the number of faces done. Raises UserError when the disk is too full. Damaged pictures do
+    not raise; they are listed in `damaged`, and the caller decides.
+    """
+    key = digest([FORMAT, config.model_dump(), [_fingerprint(faces, row) for row in range(len(faces))]])
+    side = store_side(config)
+    pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
+    px_to_store = np.stack([_cut(faces, row, config)[1] for row in range(len(faces))])
+    # The notes are written last: where they are, the store is complete.
+    if not notes.is_file() or not pixels.is_file() or pixels.stat().st_size != len(faces) * side**2:
+        require_space(cache, len(faces) * side**2, "the crop store")
+        damaged = {}
+        with atomic_path(pixels) as temporary, temporary.open("wb") as file:
+            for row, (crop, problem) in enumerate(_cut_all(faces, config, workers)):
+                if problem:
+                    damaged[row] = problem
+                file.write(crop)
+                if progress:
+                    progress(row + 1)
+        write_text(notes, json.dumps(damaged))
+    damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
+    return CropStore(pixels, side, px_to_store, damaged)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Decode one picture file to grey uint8 (height, width). Raises ValueError saying what is wrong with the file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError("is missing") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    if not content:
+        raise ValueError("is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                # JPEG keeps brightness apart from colour: a draft decodes only that, in about half the time.
+                picture.draft("L", None)
+                if picture.mode.startswith("I;16") or picture.mode == "I":
+                    return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)
+                return np.asarray(picture.convert("L"))
+    except UnidentifiedImageError:
+        raise ValueError("is not a picture") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"has more than {MAX_PIXELS // 10**6} million pixels") from None
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise ValueError(f"is damaged ({error})") from None
+
+
+def cut(picture: np.ndarray, window: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """Cut a window (left, top, width, height in whole pixels), padded with the edge's own pixels where it leaves the
+    picture, and scale it to `size` (width, height). The same as the affine `geometry.resize`, but averaging when it
+    shrinks."""
+    left, top, width, height = window
+    rows = np.clip(np.arange(top, top + height), 0, picture.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + width), 0, picture.shape[1] - 1)
+    inside = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    patch = inside[(rows - rows[0])[:, None], columns - columns[0]]
+    shrinks = size[0] < width or size[1] < height
+    return cv2.resize(patch, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def refuse_damaged(faces: Faces, store: CropStore, hint: str) -> None:
+    """Raise UserError that lists the first damaged pictures, if there are any."""
+    if store.damaged:
+        listed = "; ".join(f"{faces.path(row)} {problem}" for row, problem in list(store.damaged.items())[:5])
+        more = f"; and {len(store.damaged) - 5} more" if len(store.damaged) > 5 else ""
+        raise UserError(f"{listed}{more}: {hint}")
+
+
+def _cut(faces: Faces, row: int, config: CropConfig) -> tuple[tuple[int, int, int, int], np.ndarray]:
+    """The window in the original picture of one store crop, and the affine from picture to crop."""
+    side = store_side(config)
+    enlargement = config.enlargement * side / config.size
+    if config.square:
+        left, top, wide = geometry.square_window(faces.boxes_px[row], enlargement)
+        high = wide
+    else:
+        left, top, wide, high = geometry.box_window(faces.boxes_px[row], enlargement)
+    return (left, top, wide, high), geometry.resize(side / wide, side / high, left, top)
+
+
+def _fingerprint(faces: Faces, row: int) -> list:
+    try:
+        stat = faces.path(row).stat()
+        content = [stat.st_size, stat.st_mtime_ns]
+    except OSError:
+        content = None
+    return [str(faces.path(row).absolute()), content, faces.boxes_px[row].tolist(), faces.sizes_px[row].tolist()]
+
+
+def _cut_all(faces: Faces, config: CropConfig, workers: int | None) -> Iterator[tuple[bytes, str]]:
+    workers = workers or os.cpu_count() or 1
+    jobs = [
+        (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces, row, config)[0], store_side(config))
+        for row in range(len(faces))
+    ]
+    if workers == 1 or len(jobs) < 64:
+        yield from map(_cut_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_cut_one, jobs, chunksize=32)
+
+
+def _cut_one(job: tuple) -> tuple[bytes, str]:
+    path, stated_size, window, side = job
+    cv2.setNumThreads(1)
+    try:
+        picture = read_grey(path)
+        size = picture.shape[1], picture.shape[0]
+        if all(stated_size) and size != stated_size:
+            raise ValueError(f"is {size[0]}x{size[1]} pixels, but the label file says {stated_size[0]:g}x{stated_size[1]:g}")
+        left, top, width, height = window
+        # A typing error in a box must not ask for terabytes of padding, nor give a crop without a pixel of the picture.
+        if max(width, height) > 20 * max(size) or left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0:
+            raise ValueError(f"has a box that does not fit it (the crop would be {width}x{height} pixels at {left}, {top})")
+    except ValueError as error:
+        return bytes(side**2), str(error)
+    return cut(picture, window, (side, side)).tobytes(), ""

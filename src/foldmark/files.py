@@ -1,0 +1,80 @@
+"""Writing files so that a crash at any moment leaves either the old state or the new one."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from foldmark.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; on success it is flushed to disk and renamed over `path`.
+
+    A full disk or a folder without write permission raises UserError; `path` then is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise UserError unless the disk of `folder` (or of its nearest existing parent) has room and 64 MB to spare."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed_bytes + 64 * 2**20:
+        raise UserError(
+            f"{folder}: {purpose} needs {needed_bytes / 2**20:,.0f} MB but the disk has only {free / 2**20:,.0f} MB free; "
+            "make room, or run from a folder on another disk."
+        )
+
+
+def digest(value: Any) -> str:
+    """A short sha256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sync_folder(folder: Path) -> None:
+    # Windows cannot open folders; there the rename alone has to do.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if error.errno == errno.ENOSPC:
+        return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{path}: no permission to write here; choose a folder of your own.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return UserError(f"{path}: a file stands where its folder should be; move that file away.")
+    return error

@@ -1,0 +1,111 @@
+"""Folds that cannot leak: a photo, with its mirror twin, its sibling faces and its byte-identical copies, stays whole.
+
+The split is a CSV file (picture, box, source, group, fold) that can be read, edited and reused.
+"""
+
+import csv
+import hashlib
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from foldmark.errors import UserError
+from foldmark.faces import Faces, photo_name
+from foldmark.files import write_text
+
+COLUMNS = ["picture", "box", "source", "group", "fold"]
+
+
+def photo_groups(faces: Faces) -> np.ndarray:
+    """Group number (n,) of each face: faces of one photo, or of files with the same bytes, share it."""
+    names = [photo_name(picture) for picture in faces.pictures]
+    with ThreadPoolExecutor() as pool:
+        contents = list(pool.map(_content_digest, [faces.path(row) for row in range(len(faces))]))
+    # Each face is joined to the first of its photo name and to the first of its content; what hangs together is a group.
+    everyone = np.arange(len(faces))
+    joined_to = []
+    for keys in (names, contents):
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        joined_to.append(first[inverse])
+    edges = coo_array((np.ones(2 * len(faces)), (np.tile(everyone, 2), np.concatenate(joined_to))), shape=(len(faces),) * 2)
+    return connected_components(edges, directed=False)[1]
+
+
+def make_folds(faces: Faces, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Fold number (n,) of each face: groups whole, each source spread evenly. Raises UserError for too few groups."""
+    if count > len(np.unique(groups)):
+        raise UserError(
+            f"folds.count: {count} folds cannot be made of {len(np.unique(groups))} photos; lower folds.count or add photos."
+        )
+    rng = np.random.default_rng(seed)
+    sources = np.array(faces.sources)
+    folds = np.full(len(faces), -1)
+    for source in np.unique(sources):
+        members = np.unique(groups[(sources == source) & (folds < 0)])
+        sizes = np.bincount(groups)
+        # The largest first, each to the fold that has the fewest faces of this source, then the fewest of all.
+        for group in sorted(rng.permutation(members), key=lambda group: -sizes[group]):
+            of_source = np.bincount(folds[(sources == source) & (folds >= 0)], minlength=count)
+            of_all = np.bincount(folds[folds >= 0], minlength=count)
+            folds[groups == group] = np.lexsort([of_all, of_source])[0]
+    return folds
+
+
+def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in zip(faces.pictures, _box_texts(faces), faces.sources, groups, folds, strict=True):
+        writer.writerow(row)
+    write_text(path, text.getvalue())
+
+
+def read_split(path: Path, faces: Faces) -> np.ndarray:
+    """Fold number (n,) of each face, matched by picture and box, so that the file's order does not matter.
+
+    Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group is in two folds.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: the split file cannot be read ({error}).") from None
+    if not rows or any(None in row.values() or not set(COLUMNS) <= set(row) for row in rows):
+        raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
+    fold_of, fold_of_group = {}, {}
+    for number, row in enumerate(rows, start=2):
+        if not row["fold"].isascii() or not row["fold"].isdigit():
+            raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0.")
+        fold = int(row["fold"])
+        if fold_of_group.setdefault(row["group"], fold) != fold:
+            raise UserError(
+                f"{path}, line {number}: group {row['group']} is in folds {fold_of_group[row['group']]} and {fold}; "
+                "keep a photo in one fold, or the score will flatter."
+            )
+        fold_of[row["picture"], row["box"]] = fold
+    keys = list(zip(faces.pictures, _box_texts(faces), strict=True))
+    missing = [key for key in keys if key not in fold_of]
+    if missing or len(fold_of) != len(set(keys)):
+        what = f"{missing[0][0]} is not in it" if missing else "it lists faces that are not in the data"
+        raise UserError(f"{path}: the split was made for other data ({what}); remove it to make a new one.")
+    folds = np.array([fold_of[key] for key in keys])
+    count = folds.max() + 1
+    if count < 2 or len(np.unique(folds)) != count:
+        raise UserError(f"{path}: folds must be numbered from 0 without a gap, and at least two.")
+    return folds
+
+
+def _box_texts(faces: Faces) -> list[str]:
+    return [" ".join(f"{edge:g}" for edge in box) for box in faces.boxes_px]
+
+
+def _content_digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        # An unreadable picture is reported where it is decoded; here it is merely like no other.
+        return str(path)

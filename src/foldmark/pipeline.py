@@ -1,0 +1,143 @@
+"""The main job step by step, each step with what it shows: what `foldmark train`, `csv` and `submit` do."""
+
+from pathlib import Path
+
+import numpy as np
+
+from foldmark import geometry, tracking
+from foldmark.config import Config, load_config
+from foldmark.data import BANNER, Data, find_data
+from foldmark.device import pick_device
+from foldmark.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.metrics import face_nme
+from foldmark.pictures import draw_points, save_png, sheet
+from foldmark.progress import FoldProgress, console, counting
+from foldmark.run import CACHE, RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
+from foldmark.submission import check_submission, upload_submission, write_submission
+from foldmark.train import fold_speed, train_fold
+
+SUBMISSIONS = Path("submissions")
+SHOWN_FACES = 6
+
+
+def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
+    """The name, config and data that the user's settings mean. On drawn faces experiments get names of their own, so
+    that a run on real ones never mixes with them."""
+    # A typing error in a key should not wait for faces to be drawn.
+    if config:
+        load_config(config, overrides)
+    data = find_data(data_root, CACHE)
+    if data.drawn:
+        console.print(BANNER.format(root=data_root))
+    chosen = config or ("drawn" if data.drawn else "resnet18")
+    settings = load_config(chosen, overrides)
+    stem = Path(chosen).stem
+    own_name = f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
+    return name or own_name, settings, data
+
+
+def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str) -> None:
+    device = pick_device(device_name)
+    with counting("cutting out faces", len(data.train)) as done:
+        run = open_run(name, config, data, done)
+    folds = wanted_folds(run, asked_folds)
+    if run.store.damaged:
+        listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
+        console.print(f"left out, because data.skip_damaged is set: {listed}")
+    speed = fold_speed(run, device)
+    console.print(
+        f"{run.folder}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, "
+        f"{'channels_last' if speed.channels_last else 'contiguous'} {'bf16' if speed.bf16 else 'float32'} "
+        f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
+    )
+    for fold in folds:
+        summary = read_summary(run.fold_folder(fold))
+        if summary:
+            console.print(f"fold {fold} is finished: {_figures(summary)}")
+            continue
+        summary = _train_one(name, run, fold, folds, device, wandb_mode)
+        console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+    _, overall = oof_scores(run.folder, run.faces)
+    console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    console.print(f"made: {run.folder} (metrics.csv, faces.png and checkpoints in each fold). Next: make submit csv")
+
+
+def _train_one(name: str, run: Run, fold: int, folds: list[int], device, wandb_mode: str) -> dict:
+    folder = run.fold_folder(fold)
+    held_out = np.flatnonzero((run.folds == fold) & [row not in run.store.damaged for row in range(len(run.faces))])
+    settings = {**run.config.model_dump(mode="json"), "fold": fold}
+    with (
+        tracking.start(name, f"{name}-fold{fold}", "train", settings, folder, wandb_mode) as tracker,
+        FoldProgress(fold, folds, run.config.train.epochs) as progress,
+    ):
+
+        def on_epoch(row: dict, points_px: np.ndarray | None) -> None:
+            progress.epoch(row)
+            tracker.log({key: value for key, value in row.items() if value is not None}, row["epoch"])
+            if points_px is not None:
+                shown = np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
+                pictures = [(_drawn_crop(run, held_out[i], points_px[i]), run.faces.pictures[held_out[i]]) for i in shown]
+                tracker.pictures("held-out faces", pictures, row["epoch"])
+
+        summary = train_fold(run, fold, device, on_epoch, progress.batch)
+        tracker.summary({"oof_mae_px": summary["mae_px"], "oof_nme": summary["nme"]})
+    rows, points_px = read_oof(folder)
+    nme = face_nme(points_px, run.faces.points_px[rows], run.faces.markup)
+    # From the best face to the worst, so that one look shows what the figure stands for.
+    shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(12, len(rows))).astype(int)]
+    save_png(
+        folder / "faces.png",
+        sheet(
+            [_drawn_crop(run, rows[i], points_px[i]) for i in shown],
+            columns=4,
+            captions=[f"NME {nme[i]:.1f} %" for i in shown],
+        ),
+    )
+    return summary
+
+
+def _drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
+    px_to_store = run.store.px_to_store[row]
+    truth_store, points_store = (geometry.apply(px_to_store, points) for points in (run.faces.points_px[row], points_px))
+    return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=360)
+
+
+def make_csv(name: str, data: Data, config: Config, device_name: str, wandb_mode: str) -> Path:
+    """Write and check submissions/<name>.csv from the run's finished folds, and print the OOF figures."""
+    folder = RUNS / name
+    folds = require_finished(folder)
+    # What the run was made with decides; only how to predict may be asked for anew.
+    config = stored_config(folder).model_copy(update={"predict": config.predict})
+    summaries, overall = oof_scores(folder, data.train)
+    with counting("predicting the test list", len(folds)) as done:
+        points_px = ensemble_points(folder, config, data.test, pick_device(device_name), done)
+    path = SUBMISSIONS / f"{name}.csv"
+    write_submission(path, points_px, data.test)
+    for summary in summaries:
+        console.print(f"fold {summary['fold']}: out-of-fold {_figures(summary)}")
+    expected = data_folds(folder)
+    if len(folds) < expected:
+        console.print(f"only {len(folds)} of {expected} folds are finished; the others are not in this ensemble.")
+    console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    console.print(f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows")
+    with tracking.start(name, f"{name}-ensemble", "ensemble", {"folds": folds}, folder, wandb_mode) as tracker:
+        tracker.summary({"oof_mae_px": overall["mae_px"], "oof_nme": overall["nme"], "folds": len(folds)})
+    return path
+
+
+def submit(name: str, data: Data, config: Config, device_name: str, wandb_mode: str, competition: str | None) -> None:
+    path = SUBMISSIONS / f"{name}.csv"
+    if not path.exists():
+        make_csv(name, data, config, device_name, wandb_mode)
+    check_submission(path, data.test)
+    upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
+
+
+def data_folds(folder: Path) -> int:
+    import pandas
+
+    return int(pandas.read_csv(folder / "split.csv")["fold"].max()) + 1
+
+
+def _figures(scores: dict) -> str:
+    return f"MAE {scores['mae_px']:.2f} px, NME {scores['nme']:.2f} %"

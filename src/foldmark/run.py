@@ -1,0 +1,148 @@
+"""The run folder: what one experiment holds, `runs/<experiment>/`.
+
+config.yaml          the resolved config
+split.csv            which face is in which fold
+environment.json     versions, revision, machine
+fold0/metrics.csv    one row per epoch: the truth that W&B shows
+fold0/last.pt        to go on from; when the fold is finished, the net it ended with
+fold0/best.pt        the net with the lowest held-out NME
+fold0/oof.npz        predictions for the held-out faces: rows (n,), points_px (n, k, 2)
+fold0/summary.json   the fold's figures; it is there only when the fold is finished
+"""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from foldmark.config import Config, check_config, config_text, differences
+from foldmark.crops import CropStore, open_store, refuse_damaged
+from foldmark.data import Data
+from foldmark.errors import UserError
+from foldmark.faces import Faces
+from foldmark.files import atomic_path, write_text
+from foldmark.folds import make_folds, photo_groups, read_split, write_split
+
+RUNS = Path("runs")
+CACHE = Path("cache")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment, ready to train: its folder, its faces with their fold numbers, and their crops."""
+
+    folder: Path
+    config: Config
+    faces: Faces
+    folds: np.ndarray
+    store: CropStore
+
+    def fold_folder(self, fold: int) -> Path:
+        return self.folder / f"fold{fold}"
+
+
+def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
+    """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config
+    or other data."""
+    folder = RUNS / name
+    config = _same_config(folder, config)
+    faces = data.train
+    split = folder / "split.csv"
+    if not split.exists():
+        if config.folds.file:
+            # Read before it is copied: a split that does not fit must not become this run's.
+            read_split(config.folds.file, faces)
+            write_text(split, config.folds.file.read_text(encoding="utf-8"))
+        else:
+            groups = photo_groups(faces)
+            write_split(split, faces, groups, make_folds(faces, groups, config.folds.count, config.folds.seed))
+    folds = read_split(split, faces)
+    store = open_store(faces, config.crop, CACHE, progress=progress)
+    if not config.data.skip_damaged:
+        refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
+    if not (folder / "config.yaml").exists():
+        write_text(folder / "environment.json", json.dumps(_environment(data), indent=1))
+        write_text(folder / "config.yaml", config_text(config))
+    return Run(folder, config, faces, folds, store)
+
+
+def stored_config(folder: Path) -> Config:
+    path = folder / "config.yaml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise UserError(f"{path}: cannot be read; restore it, or train under another name with NAME=...") from None
+    return check_config(tree, str(path))
+
+
+def wanted_folds(run: Run, asked: list[int] | None) -> list[int]:
+    there = range(run.folds.max() + 1)
+    for fold in asked or []:
+        if fold not in there:
+            raise UserError(f'FOLDS="{fold}": this experiment has folds 0 to {there[-1]}.')
+    return sorted(set(asked)) if asked else list(there)
+
+
+def read_summary(fold_folder: Path) -> dict | None:
+    """The figures of a finished fold, None for one that is not."""
+    path = fold_folder / "summary.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def finished_folds(folder: Path) -> list[int]:
+    folds = [path.parent.name.removeprefix("fold") for path in folder.glob("fold*/summary.json")]
+    return sorted(int(fold) for fold in folds if fold.isdigit())
+
+
+def write_oof(fold_folder: Path, rows: np.ndarray, points_px: np.ndarray) -> None:
+    with atomic_path(fold_folder / "oof.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=rows, points_px=points_px)
+
+
+def read_oof(fold_folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(fold_folder / "oof.npz") as stored:
+        return stored["rows"], stored["points_px"]
+
+
+def _same_config(folder: Path, config: Config) -> Config:
+    """The config to go on with: the stored one, with the asked one's settings where they do not change the result."""
+    if not (folder / "config.yaml").exists():
+        return config
+    changed = differences(stored_config(folder), config)
+    if changed:
+        raise UserError(
+            f"{folder} was made with another config: {', '.join(changed)}; "
+            "name a new experiment with NAME=..., or remove that folder."
+        )
+    return config
+
+
+def _environment(data: Data) -> dict:
+    packages = ["foldmark", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "wandb"]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {package: _version(package) for package in packages},
+        "revision": _revision(),
+        "drawn_faces": data.drawn,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ImportError:
+        return None
+
+
+def _revision() -> str | None:
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,257 @@
+"""Train one fold: a plain loop, resumable at every epoch, the same bits on the CPU whether interrupted or not."""
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from foldmark import geometry
+from foldmark.augment import TrainingFaces, centre_affine
+from foldmark.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.config import TrainConfig
+from foldmark.device import Speed, measure_speed
+from foldmark.errors import UserError
+from foldmark.files import write_text
+from foldmark.losses import LOSSES
+from foldmark.metrics import scores
+from foldmark.model import build_model
+from foldmark.predict import predict_points
+from foldmark.run import Run, write_oof
+
+# After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
+OnEpoch = Callable[[dict, np.ndarray | None], None]
+# After each batch: epochs done (with a fraction) and the batch's training MAE in original pixels.
+OnBatch = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold trains on and is held to: row numbers into the run's faces, and where the points are."""
+
+    training_rows: np.ndarray
+    held_out_rows: np.ndarray
+    points_store: np.ndarray  # (n, k, 2) of all faces
+    px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
+
+
+def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_batch: OnBatch) -> dict:
+    """Train a fold from where it stands to its end and return its summary. Raises UserError on a loss that is not finite."""
+    config, folder = run.config, run.fold_folder(fold)
+    data = fold_data(run, fold)
+    faces = TrainingFaces(run.store, data.points_store, run.faces.markup, config.augment, config.crop.size, config.train.seed)
+    model, averaged, optimizer = fresh(run, data, fold, device)
+    steps_per_epoch = len(data.training_rows) // config.train.batch
+    if not steps_per_epoch:
+        raise UserError(f"train.batch: {config.train.batch} is more than the {len(data.training_rows)} training faces; lower it.")
+
+    history, best = [], math.inf
+    stored = load_checkpoint(folder / "last.pt")
+    if stored:
+        model.load_state_dict(stored["model"])
+        averaged.load_state_dict(stored["averaged"])
+        optimizer.load_state_dict(stored["optimizer"])
+        history, best = stored["history"], stored["best"]
+    speed = fold_speed(run, device)
+    as_fast_as_possible(model, speed), as_fast_as_possible(averaged, speed)
+
+    for epoch in range(len(history), config.train.epochs):
+        started, losses, errors = time.perf_counter(), [], []
+        model.train()
+        for batch, (crops, truth_crop, rows) in enumerate(batches(faces, data, fold, epoch, config.train, device)):
+            step = epoch * steps_per_epoch + batch
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config.train, step, config.train.epochs * steps_per_epoch)
+            loss, points_crop = training_step(model, optimizer, crops, truth_crop, config, speed)
+            average(averaged, model, config.train.ema, step)
+            losses.append(loss)
+            if not math.isfinite(loss):
+                names = ", ".join(run.faces.pictures[row] for row in rows[:4])
+                raise UserError(
+                    f"{folder}: the loss is {loss} in epoch {epoch + 1}, in a batch with {names} ...; "
+                    "lower train.lr under a new NAME=... (last.pt holds the last good epoch)."
+                )
+            error = (points_crop - truth_crop).abs().mean(1).cpu().numpy()
+            errors.append((error * data.px_per_crop[rows]).mean())
+            on_batch(epoch + (batch + 1) / steps_per_epoch, errors[-1])
+        seconds = time.perf_counter() - started
+
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(np.mean(losses)),
+            "train_mae_px": float(np.mean(errors)),
+            "lr": optimizer.param_groups[0]["lr"],
+            "seconds": round(seconds, 2),
+            "faces_per_second": round(steps_per_epoch * config.train.batch / seconds, 1),
+            "mae_px": None,
+            "nme": None,
+        }
+        points_px = None
+        if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
+            points_px = held_out_points(run, data, averaged, device, flip=False)
+            row |= scores(points_px, run.faces.points_px[data.held_out_rows], run.faces.markup)
+            if row["nme"] < best:
+                best = row["nme"]
+                save_checkpoint(folder / "best.pt", {"averaged": averaged.state_dict(), "epoch": epoch + 1, "nme": best})
+        history.append(row)
+        save_checkpoint(
+            folder / "last.pt",
+            {
+                "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": history,
+                "best": best,
+            },
+        )
+        write_metrics(folder / "metrics.csv", history)
+        on_epoch(row, points_px)
+
+    write_metrics(folder / "metrics.csv", history)
+    return finish(run, fold, averaged, data, history, best, device)
+
+
+def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: list[dict], best: float, device) -> dict:
+    """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
+    folder = run.fold_folder(fold)
+    truth_px = run.faces.points_px[data.held_out_rows]
+    plain_px = held_out_points(run, data, averaged, device, flip=False)
+    points_px = held_out_points(run, data, averaged, device, flip=True)
+    write_oof(folder, data.held_out_rows, points_px)
+    summary = {
+        "fold": fold,
+        "faces": len(data.held_out_rows),
+        **scores(points_px, truth_px, run.faces.markup),
+        "without_flip": scores(plain_px, truth_px, run.faces.markup),
+        "epochs": len(history),
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+    }
+    # The optimizer's state is two thirds of the file and of no use any more.
+    save_checkpoint(folder / "last.pt", {"averaged": averaged.state_dict(), "history": history, "best": best})
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    return summary
+
+
+def held_out_points(run: Run, data: FoldData, averaged: nn.Module, device: torch.device, *, flip: bool) -> np.ndarray:
+    return predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device, flip=flip)
+
+
+def fold_data(run: Run, fold: int) -> FoldData:
+    usable = np.array([row not in run.store.damaged for row in range(len(run.faces))])
+    store_to_crop = centre_affine(run.store.side, run.config.crop.size)
+    crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
+    return FoldData(
+        training_rows=np.flatnonzero((run.folds != fold) & usable),
+        held_out_rows=np.flatnonzero((run.folds == fold) & usable),
+        points_store=geometry.apply(run.store.px_to_store, run.faces.points_px),
+        px_per_crop=crop_to_px[:, [0, 1], [0, 1]],
+    )
+
+
+def fresh(run: Run, data: FoldData, fold: int, device: torch.device) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    """A net at its seed, its averaged twin, and the optimizer."""
+    train = run.config.train
+    store_to_crop = centre_affine(run.store.side, run.config.crop.size)
+    mean_crop = geometry.apply(store_to_crop, data.points_store[data.training_rows]).mean(axis=0)
+    nets = [build_model(run.config, torch.from_numpy(mean_crop), train.seed + fold).to(device) for _ in range(2)]
+    decayed = [weight for weight in nets[0].parameters() if weight.ndim > 1]
+    free = [weight for weight in nets[0].parameters() if weight.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[train.optimizer](groups, lr=train.lr, fused=True)
+    return nets[0], nets[1].eval().requires_grad_(False), optimizer
+
+
+def batches(faces, data: FoldData, fold: int, epoch: int, train: TrainConfig, device) -> Iterator[tuple]:
+    """The epoch's batches in an order that seed, fold and epoch decide: crops, points_crop, row numbers."""
+    order = np.random.default_rng([train.seed, fold, epoch]).permutation(data.training_rows)
+    rows = order[: len(order) // train.batch * train.batch].reshape(-1, train.batch)
+    loader = DataLoader(
+        faces,
+        batch_sampler=[[(int(row), epoch) for row in batch] for batch in rows],
+        num_workers=loader_workers(train.workers, device),
+        pin_memory=device.type == "cuda",
+    )
+    for (crops, points_crop), batch_rows in zip(loader, rows, strict=True):
+        yield crops.to(device, non_blocking=True), points_crop.to(device, non_blocking=True), batch_rows
+
+
+def loader_workers(asked: int | None, device: torch.device) -> int:
+    """On the CPU the net needs every core, and augmenting takes a few percent of its time: no extra process pays."""
+    if asked is not None:
+        return asked
+    return 0 if device.type == "cpu" else min(8, torch.get_num_threads())
+
+
+def training_step(model, optimizer, crops, truth_crop, config, speed: Speed) -> tuple[float, torch.Tensor]:
+    with torch.autocast(crops.device.type, torch.bfloat16, enabled=speed.bf16):
+        points_crop = model(crops)
+    # In percent of the crop's side, so that a loss means the same at every crop size.
+    loss = LOSSES[config.train.loss]((points_crop - truth_crop) * (100 / config.crop.size))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item(), points_crop.detach()
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and batch statistics (EMA), quicker at the start."""
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+    slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    torch._foreach_lerp_(slow, fast, 1 - decay)
+    for count, now in pairs:
+        if not count.is_floating_point():
+            count.copy_(now)
+
+
+def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a half cosine to nearly zero, or constant."""
+    warmup = train.warmup * steps
+    if step < warmup:
+        return train.lr * (step + 1) / warmup
+    if train.schedule == "constant":
+        return train.lr
+    return train.lr * max(1e-3, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))))
+
+
+def fold_speed(run: Run, device: torch.device) -> Speed:
+    """The fastest way to run this net here, measured once a run folder and device: resuming must not change it."""
+    path = run.folder / f"speed-{device.type}.json"
+    if not path.exists():
+        write_text(path, json.dumps(measured_speed(run, device).as_dict(), indent=1))
+    return Speed(**json.loads(path.read_text()))
+
+
+def measured_speed(run: Run, device: torch.device) -> Speed:
+    data, size, batch = fold_data(run, 0), run.config.crop.size, run.config.train.batch
+    crops = torch.zeros(batch, 1, size, size, dtype=torch.uint8, device=device)
+    truth_crop = torch.zeros(batch, run.faces.markup.count, 2, device=device)
+
+    def make_step(channels_last: bool, bf16: bool):
+        speed = Speed(channels_last, bf16, {})
+        model, _, optimizer = fresh(run, data, 0, device)
+        as_fast_as_possible(model, speed).train()
+        return lambda: training_step(model, optimizer, crops, truth_crop, run.config, speed)
+
+    return measure_speed(make_step, device)
+
+
+def as_fast_as_possible(model: nn.Module, speed: Speed) -> nn.Module:
+    return model.to(memory_format=torch.channels_last if speed.channels_last else torch.contiguous_format)
+
+
+def write_metrics(path: Path, history: list[dict]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())

@@ -1,0 +1,90 @@
+"""Shared by the tests: a small drawn data set, the real one where it is, and Foldmark run as a real process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foldmark.drawn import write_drawn_faces
+from foldmark.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def drawn_root(tmp_path_factory) -> Path:
+    """A data root with 24 drawn faces and their twins to train on, 4 and their twins to predict."""
+    root = tmp_path_factory.mktemp("data")
+    write_drawn_faces(root, train_faces=24, test_faces=4, seed=1)
+    return root
+
+
+@pytest.fixture
+def data_root(drawn_root, tmp_path) -> Path:
+    """A copy of the drawn set that a test may damage."""
+    import shutil
+
+    return Path(shutil.copytree(drawn_root, tmp_path / "set"))
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path:
+    """The folder with the real data sets; they may not be in the repository, so a test without them skips."""
+    root = os.environ.get("FOLDMARK_TEST_DATA")
+    if not root:
+        pytest.skip("FOLDMARK_TEST_DATA is not set: it names the folder that holds the real iBUG and IMM sets")
+    assert (Path(root) / IBUG_FOLDER / TRAIN_XML).is_file(), f"FOLDMARK_TEST_DATA={root} holds no iBUG set"
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def real_faces(real_root) -> Faces:
+    return read_ibug(real_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Path:
+    """An empty folder to work in, with the shipped configs."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    return folder
+
+
+@pytest.fixture
+def foldmark(workplace):
+    """Run `foldmark ...` as a process in the workplace; gives the finished process."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", "from foldmark.cli import main; main()", *map(str, arguments)],
+            cwd=workplace,
+            env={**os.environ, "WANDB_MODE": "disabled", **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+# A run of seconds: small crops, one epoch, two folds.
+QUICK = "crop.size=32 train.epochs=1 train.batch=8 folds.count=2"
+
+
+@pytest.fixture
+def quick() -> str:
+    return QUICK
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """The user is told in one line what is wrong, with exit code 2 and no traceback."""
+    assert done.returncode == 2, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    message = [line for line in done.stderr.splitlines() if line.startswith("foldmark: ")]
+    assert len(message) == 1, done.stderr
+    for word in words:
+        assert word in message[0], message[0]
+

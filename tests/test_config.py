@@ -1,0 +1,72 @@
+"""Configs: what ships is valid, what is wrong is named."""
+
+import pytest
+
+from foldmark.config import Config, config_path, differences, load_config
+from foldmark.errors import UserError
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path):
+    assert isinstance(load_config(str(path)), Config)
+
+
+def test_the_seed_config_is_the_reports_recipe():
+    config = load_config(str(REPOSITORY / "configs/seed.yaml"))
+    assert (config.crop.size, config.crop.enlargement, config.crop.square) == (224, 1.0, False)
+    assert (config.train.batch, config.train.lr, config.train.loss, config.train.epochs) == (6, 1e-4, "mse", 9)
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_overrides_win_over_the_file(yaml_file):
+    config = load_config(yaml_file("train: {epochs: 3}"), ["train.epochs=5", "train.lr=5e-4", "crop.square=false"])
+    assert (config.train.epochs, config.train.lr, config.crop.square) == (5, 5e-4, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {epoch: 3}", "did you mean train.epochs"),
+        ("trian: {epochs: 3}", "did you mean train"),
+        ("train: {epochs: many}", "train.epochs"),
+        ("train: {epochs: 0}", "train.epochs"),
+        ("train: {lr: .nan}", "train.lr"),
+        ("model: {name: resnet19}", "resnet18"),
+        ("train: 3", "train"),
+        ("[1, 2]", "sections"),
+        ("train: {epochs: 3", "not valid YAML"),
+        ("!!python/object/apply:os.system ['false']", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_named(yaml_file, text, words):
+    with pytest.raises(UserError, match=words):
+        load_config(yaml_file(text))
+
+
+@pytest.mark.parametrize("override", ["epochs=3", "train.epochs", "train.=3", "=", "train.epochs=[1"])
+def test_a_malformed_override_is_refused(yaml_file, override):
+    with pytest.raises(UserError, match="SET="):
+        load_config(yaml_file("{}"), [override])
+
+
+def test_an_unknown_config_names_the_nearest(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(UserError, match="did you mean resnet18"):
+        config_path("resnet81")
+
+
+def test_only_what_changes_a_result_counts_as_a_difference():
+    one = Config()
+    other = Config.model_validate({"train": {"epochs": 3, "workers": 2}, "predict": {"flip": False}})
+    assert len(differences(one, other)) == 1
+    assert "train.epochs (7 there, 3 asked)" in differences(one, other)

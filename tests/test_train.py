@@ -1,0 +1,133 @@
+"""Training through the command line, as real processes: it resumes to the same bits, and leaves what it promises."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.conftest import assert_refused
+
+
+@pytest.fixture
+def trained(foldmark, drawn_root, quick, workplace):
+    done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert done.returncode == 0, done.stderr
+    return workplace / "runs" / "a"
+
+
+def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
+    assert {path.name for path in trained.iterdir()} >= {"config.yaml", "split.csv", "environment.json", "fold0"}
+    fold = trained / "fold0"
+    assert {path.name for path in fold.iterdir()} >= {"metrics.csv", "last.pt", "best.pt", "oof.npz", "summary.json", "faces.png"}
+    rows = list(csv.DictReader((fold / "metrics.csv").open()))
+    summary = json.loads((fold / "summary.json").read_text())
+    assert len(rows) == 1
+    assert summary["without_flip"]["nme"] == pytest.approx(float(rows[0]["nme"]))
+    assert not list(trained.rglob("*.partial"))
+
+
+def test_checkpoints_load_without_running_code(trained):
+    for name in ("last", "best"):
+        state = torch.load(trained / "fold0" / f"{name}.pt", weights_only=True)
+        assert state["averaged"]["mean_points"].shape == (68, 2)
+
+
+def test_a_finished_fold_is_not_trained_again(foldmark, trained, drawn_root, quick):
+    before = (trained / "fold0" / "last.pt").stat().st_mtime_ns
+    done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert done.returncode == 0
+    assert "fold 0 is finished" in done.stdout
+    assert (trained / "fold0" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_another_config_in_the_same_folder_is_refused(foldmark, trained, drawn_root, quick):
+    done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick + " train.lr=0.5")
+    assert_refused(done, "train.lr (0.0015 there, 0.5 asked)", "NAME=")
+
+
+def without_times(path):
+    rows = list(csv.DictReader(path.open()))
+    return [{key: value for key, value in row.items() if key not in ("seconds", "faces_per_second")} for row in rows]
+
+
+def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, drawn_root, quick, workplace):
+    settings = quick.replace("train.epochs=1", "train.epochs=6")
+    arguments = ["train", "--data-root", str(drawn_root), "--set", settings, "--folds", "0", "--device", "cpu"]
+    whole = foldmark(*arguments, "--name", "whole")
+    assert whole.returncode == 0, whole.stderr
+    # The measured way to compute belongs to the run folder: both runs must take the same.
+    (workplace / "runs/cut").mkdir()
+    (workplace / "runs/cut/speed-cpu.json").write_bytes((workplace / "runs/whole/speed-cpu.json").read_bytes())
+    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments, "--name", "cut"]
+    metrics = workplace / "runs/cut/fold0/metrics.csv"
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    kills = 0
+    for epochs in (1, 3):
+        process = subprocess.Popen(command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (metrics.exists() and len(without_times(metrics)) >= epochs):
+            time.sleep(0.02)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills
+    rest = foldmark(*arguments, "--name", "cut")
+    assert rest.returncode == 0, rest.stderr
+    assert without_times(metrics) == without_times(workplace / "runs/whole/fold0/metrics.csv")
+    one, other = (torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("whole", "cut"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (workplace / "runs/cut/fold0/summary.json").exists()
+
+
+def test_training_beats_the_mean_face(foldmark, drawn_root, workplace):
+    """Untrained, the net gives the mean face; a few dozen steps must get well below that."""
+    settings = "crop.size=48 train.epochs=30 train.batch=8 folds.count=2 train.validate_every=29"
+    done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", settings, "--folds", "0")
+    assert done.returncode == 0, done.stderr
+    from foldmark.config import CropConfig
+    from foldmark.crops import open_store
+    from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+    from foldmark.folds import read_split
+    from foldmark.geometry import apply, invert
+    from foldmark.metrics import scores
+
+    faces = read_ibug(drawn_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
+    held_out = read_split(workplace / "runs/a/split.csv", faces) == 0
+    store = open_store(faces, CropConfig(size=48), workplace / "cache")
+    mean_store = apply(store.px_to_store, faces.points_px)[~held_out].mean(axis=0)
+    mean_px = apply(invert(store.px_to_store), mean_store[None])[held_out]
+    mean_face = scores(mean_px, faces.points_px[held_out], faces.markup)
+    summary = json.loads((workplace / "runs/a/fold0/summary.json").read_text())
+    assert summary["nme"] < 0.8 * mean_face["nme"]
+
+
+def test_a_damaged_picture_stops_training_or_is_left_out_when_asked(foldmark, data_root, quick, workplace):
+    picture = sorted(data_root.rglob("*.jpg"))[3]
+    picture = next(path for path in sorted(data_root.rglob("trainset/*.jpg")))
+    picture.write_bytes(b"no picture")
+    arguments = ["train", "--data-root", data_root, "--name", "a", "--folds", "0"]
+    assert_refused(foldmark(*arguments, "--set", quick), picture.name, "is not a picture", "data.skip_damaged=true")
+    assert not (workplace / "runs/a/fold0").exists()
+    done = foldmark(*arguments, "--set", quick + " data.skip_damaged=true")
+    assert done.returncode == 0, done.stderr
+    assert picture.name in done.stdout
+
+
+def test_an_unsafe_checkpoint_is_refused(foldmark, trained, drawn_root, quick):
+    import pickle
+
+    class Attack:
+        def __reduce__(self):
+            return (os.system, ("touch hacked",))
+
+    (trained / "fold0/summary.json").unlink()
+    (trained / "fold0/last.pt").write_bytes(pickle.dumps(Attack()))
+    done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert_refused(done, "last.pt", "holds more than plain tensors")
+    assert not (trained.parent.parent / "hacked").exists()
