@@ -12,7 +12,7 @@ class PointRegressor(nn.Module):
 
     points_crop = mean_points + output * spread. With a mean face the net starts from it and has only the difference to
     learn; without one its outputs are positions relative to the crop, as in the report. forward takes crops uint8 or
-    float (n, 1, size, size) and gives points_crop float32 (n, k, 2).
+    float (n, 1, side, side) of any side and gives points_crop float32 (n, k, 2), always in the frame of the full crop.
     """
 
     def __init__(self, backbone: nn.Module, mean_points: torch.Tensor, spread: float) -> None:

@@ -21,13 +21,15 @@ def predict_points(
     device: torch.device,
     *,
     flip: bool,
+    side: int | None = None,
 ) -> np.ndarray:
     """points_px (len(rows), k, 2) in the original pictures.
 
     flip: test-time augmentation (TTA): the mean with the prediction for the flipped crop, flipped back.
+    side: side in pixels of what the net sees, if it is still training on smaller pictures of the crop.
     """
     size, model = config.crop.size, model.eval()
-    faces = PlainFaces(store, size)
+    faces = PlainFaces(store, size, side)
     points_crop = []
     for start in range(0, len(rows), config.predict.batch):
         crops = torch.stack([faces[row] for row in rows[start : start + config.predict.batch]]).to(device)

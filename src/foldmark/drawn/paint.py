@@ -1,0 +1,67 @@
+"""Paint: the tones of skin, hair and irises (RGB in 0..1), and soft-edged shapes for float RGB pictures."""
+
+import cv2
+import numpy as np
+
+SKIN_TONES = np.array(
+    [
+        [0.96, 0.82, 0.74],
+        [0.93, 0.76, 0.66],
+        [0.87, 0.69, 0.56],
+        [0.78, 0.58, 0.44],
+        [0.64, 0.45, 0.33],
+        [0.47, 0.32, 0.23],
+        [0.33, 0.22, 0.17],
+    ]
+)
+HAIR_TONES = np.array(
+    [
+        [0.05, 0.04, 0.04],
+        [0.10, 0.07, 0.05],
+        [0.20, 0.12, 0.08],
+        [0.34, 0.21, 0.12],
+        [0.58, 0.43, 0.24],
+        [0.76, 0.64, 0.42],
+        [0.45, 0.17, 0.08],
+        [0.60, 0.59, 0.57],
+        [0.86, 0.85, 0.82],
+    ]
+)
+IRIS_TONES = np.array([[0.20, 0.11, 0.06], [0.30, 0.18, 0.09], [0.38, 0.32, 0.18], [0.34, 0.44, 0.50], [0.30, 0.42, 0.36]])
+
+
+def paint(picture: np.ndarray, polygon_px, colour, strength: float = 1.0, soft: float = 0.6) -> None:
+    """Blend a polygon (n, 2) with an edge blurred by `soft` pixels into a float picture (H, W, 3), in place."""
+    polygon_px = np.asarray(polygon_px, np.float32)
+    margin = int(3 * soft) + 2
+    low = np.maximum(np.floor(polygon_px.min(0)).astype(int) - margin, 0)
+    high = np.minimum(np.ceil(polygon_px.max(0)).astype(int) + margin + 1, picture.shape[1::-1])
+    if np.any(high <= low):
+        return
+    # A very soft mask is drawn small and enlarged: the same picture, many times faster.
+    shrink = max(1, int(soft / 1.5))
+    width, height = high - low
+    small = np.zeros((-(-height // shrink), -(-width // shrink)), np.float32)
+    cv2.fillPoly(small, [np.round(((polygon_px - low + 0.5) / shrink - 0.5) * 16).astype(np.int32)], 1.0, cv2.LINE_8, 4)
+    small = cv2.GaussianBlur(small, (0, 0), soft / shrink)
+    if shrink > 1:
+        small = cv2.resize(small, None, fx=shrink, fy=shrink)[:height, :width]
+    mask = small[..., None] * np.float32(strength)
+    part = picture[low[1] : high[1], low[0] : high[0]]
+    part += mask * (np.asarray(colour, np.float32) - part)
+
+
+def ellipse(centre, radii, angle: float = 0.0, count: int = 24) -> np.ndarray:
+    """Polygon (count, 2) of an ellipse turned by `angle` radians."""
+    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([radii[0] * np.cos(t), radii[1] * np.sin(t)], axis=1) @ np.array([[cos, sin], [-sin, cos]]) + centre
+
+
+def ribbon(line, width) -> np.ndarray:
+    """Polygon around a line (n, 2) of the given width (scalar or (n,))."""
+    line = np.asarray(line, float)
+    tangent = np.gradient(line, axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
+    half = 0.5 * np.broadcast_to(width, len(line))[:, None] * normal
+    return np.concatenate([line + half, (line - half)[::-1]])
