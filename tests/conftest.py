@@ -87,4 +87,3 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
     assert len(message) == 1, done.stderr
     for word in words:
         assert word in message[0], message[0]
-

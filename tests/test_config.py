@@ -69,4 +69,4 @@ def test_only_what_changes_a_result_counts_as_a_difference():
     one = Config()
     other = Config.model_validate({"train": {"epochs": 3, "workers": 2}, "predict": {"flip": False}})
     assert len(differences(one, other)) == 1
-    assert "train.epochs (7 there, 3 asked)" in differences(one, other)
+    assert "train.epochs (9 there, 3 asked)" in differences(one, other)

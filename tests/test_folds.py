@@ -70,7 +70,10 @@ def faces(data_root):
 
 
 def test_byte_identical_pictures_are_one_group(faces):
-    first, other = faces.path(0), next(row for row in range(len(faces)) if photo_name(faces.pictures[row]) != photo_name(faces.pictures[0]))
+    first, other = (
+        faces.path(0),
+        next(row for row in range(len(faces)) if photo_name(faces.pictures[row]) != photo_name(faces.pictures[0])),
+    )
     before = photo_groups(faces)
     assert before[0] != before[other]
     faces.path(other).write_bytes(first.read_bytes())

@@ -28,14 +28,14 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
     rows = list(csv.DictReader((fold / "metrics.csv").open()))
     summary = json.loads((fold / "summary.json").read_text())
     assert len(rows) == 1
-    assert summary["without_flip"]["nme"] == pytest.approx(float(rows[0]["nme"]))
+    assert summary["in_one_pass"]["nme"] == pytest.approx(float(rows[0]["nme"]))
     assert not list(trained.rglob("*.partial"))
 
 
 def test_checkpoints_load_without_running_code(trained):
     for name in ("last", "best"):
         state = torch.load(trained / "fold0" / f"{name}.pt", weights_only=True)
-        assert state["averaged"]["mean_points"].shape == (68, 2)
+        assert state["averaged"]["mean_points_crop"].shape == (68, 2)
 
 
 def test_a_finished_fold_is_not_trained_again(foldmark, trained, drawn_root, quick):
@@ -80,7 +80,9 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, drawn_root, q
     rest = foldmark(*arguments, "--name", "cut")
     assert rest.returncode == 0, rest.stderr
     assert without_times(metrics) == without_times(workplace / "runs/whole/fold0/metrics.csv")
-    one, other = (torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("whole", "cut"))
+    one, other = (
+        torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("whole", "cut")
+    )
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert (workplace / "runs/cut/fold0/summary.json").exists()
 

@@ -37,11 +37,9 @@ def random_affine(config: AugmentConfig, store_side: int, size: int, rng: np.ran
     return (geometry.compose(affine, geometry.flip(store_side)) if flips else affine), flips
 
 
-def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: int, side: int | None = None) -> np.ndarray:
-    """Resample a store crop to (size, size); beyond its edges the edge pixels go on. With a `side` the same crop is then
-    shrunk to that many pixels: a coarser picture in the same frame."""
-    crop = cv2.warpAffine(store_crop, store_to_crop, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return crop if side in (None, size) else cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: int) -> np.ndarray:
+    """Resample a store crop to (size, size); beyond its edges the edge pixels go on."""
+    return cv2.warpAffine(store_crop, store_to_crop, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def photometric(config: AugmentConfig, size: int) -> albumentations.Compose:
@@ -57,10 +55,9 @@ def photometric(config: AugmentConfig, size: int) -> albumentations.Compose:
 
 
 class TrainingFaces(torch.utils.data.Dataset):
-    """Augmented crops: item (row, epoch, side) gives a uint8 crop (1, side, side) and its points_crop float32 (k, 2).
+    """Augmented crops: item (row, epoch) gives a uint8 crop (1, size, size) and its points_crop float32 (k, 2).
 
-    points_crop is in the frame of the full crop, whatever the side of the picture. The same seed, row and epoch give the
-    same bits in any process and any order, which is what makes resuming exact.
+    The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact.
     points_store: (n, k, 2) in the frame of the store crops.
     """
 
@@ -74,28 +71,14 @@ class TrainingFaces(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, item: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        row, epoch, side = item
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        row, epoch = item
         rng = np.random.default_rng([self.seed, epoch, row])
         affine, flips = random_affine(self.config, self.store.side, self.size, rng)
-        crop = warp(self.store[row], affine, self.size, side)
+        crop = warp(self.store[row], affine, self.size)
         points_crop = geometry.apply(affine, self.points_store[row])
         if flips:
             points_crop = points_crop[self.markup.mirror]
         self.photometric.set_random_seed(int(rng.integers(2**31)))
         crop = self.photometric(image=crop[..., None])["image"][..., 0]
         return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(points_crop.astype(np.float32))
-
-
-class PlainFaces(torch.utils.data.Dataset):
-    """Crops as they are, for validation and prediction: item `row` gives a uint8 crop (1, side, side)."""
-
-    def __init__(self, store: CropStore, size: int, side: int | None = None) -> None:
-        self.store, self.size, self.side = store, size, side
-        self.store_to_crop = centre_affine(store.side, size)
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, row: int) -> torch.Tensor:
-        return torch.from_numpy(warp(self.store[row], self.store_to_crop, self.size, self.side))[None]

@@ -89,8 +89,6 @@ def training_rates(run: Run, device: torch.device) -> dict:
     as_fast_as_possible(model, speed).train()
     as_fast_as_possible(averaged, speed)
     size, batch = config.crop.size, config.train.batch
-    # Measured at the full size of the crop, where the net is slowest and the tutorial's loader looks best.
-    no_growth = config.model_copy(update={"train": config.train.model_copy(update={"growth": []})})
     ours = TrainingFaces(run.store, data.points_store, run.faces.markup, config.augment, size, config.train.seed)
     tutorial = DataLoader(TutorialFaces(run.faces, data.training_rows, size), batch, shuffle=True, drop_last=True)
 
@@ -98,10 +96,10 @@ def training_rates(run: Run, device: torch.device) -> dict:
         training_step(model, optimizer, crops, points_crop, config, speed)
         average(averaged, model, config.train.ema, 1000)
 
-    resident = next(iter(endless(lambda epoch: batches(ours, data, 0, epoch, no_growth, device))))[:2]
+    resident = next(iter(endless(lambda epoch: batches(ours, data, 0, epoch, config, device))))[:2]
     sources: dict[str, Iterator] = {
         "net": endless(lambda _: iter([resident])),
-        "ours": endless(lambda epoch: batches(ours, data, 0, epoch, no_growth, device)),
+        "ours": endless(lambda epoch: batches(ours, data, 0, epoch, config, device)),
         "tutorial": endless(lambda _: iter(tutorial)),
     }
     step(*resident)
@@ -135,7 +133,7 @@ def training_rates(run: Run, device: torch.device) -> dict:
 
 
 def loading_rate(ours: TrainingFaces, data) -> float:
-    rows = [(int(row), 0, ours.size) for row in data.training_rows[:600]]
+    rows = [(int(row), 0) for row in data.training_rows[:600]]
     return rate(lambda: [ours[item] for item in rows], len(rows))
 
 
@@ -159,7 +157,7 @@ def store_rates(faces: Faces, config: Config, store: CropStore) -> dict:
 def prediction_rate(run: Run, device: torch.device) -> float:
     model, _, _ = fresh(run, fold_data(run, 0), 0, device)
     rows = np.arange(min(512, len(run.faces)))
-    predict = lambda: predict_points(model, run.store, rows, run.config, run.faces.markup, device, flip=True)  # noqa: E731
+    predict = lambda: predict_points(model, run.store, rows, run.config, run.faces.markup, device)  # noqa: E731
     predict()
     return round(rate(predict, len(rows)), 1)
 

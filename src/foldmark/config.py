@@ -12,8 +12,6 @@ from foldmark.errors import UserError
 CONFIG_FOLDER = Path("configs")
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=32, le=1024)]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Section(BaseModel):
@@ -25,7 +23,7 @@ class DataConfig(Section):
 
 
 class CropConfig(Section):
-    size: Side = 128  # side in pixels of what the net sees
+    size: int = Field(128, ge=32, le=1024)  # side in pixels of what the net sees
     enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
     margin: float = Field(1.4, ge=1, le=3)  # the store crop's side over the crop's: room for augmentation
     square: bool = True  # False: the box's own shape, squeezed into the square
@@ -54,7 +52,7 @@ class AugmentConfig(Section):
 
 
 class TrainConfig(Section):
-    epochs: Epochs = 9
+    epochs: int = Field(6, ge=1, le=10_000)
     batch: int = Field(16, ge=2, le=4096)
     lr: float = Field(1e-3, gt=0, le=10)  # the highest, after warm-up
     weight_decay: float = Field(0.05, ge=0, le=10)
@@ -64,13 +62,13 @@ class TrainConfig(Section):
     loss: Literal["l1", "mse", "smooth_l1"] = "l1"
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero
-    growth: list[tuple[Side, Epochs]] = []  # first epochs on smaller pictures of the same crop: [[side, epochs], ...]
     validate_every: int = Field(1, ge=1)  # epochs
     workers: int | None = Field(None, ge=0, le=256)  # loader processes; None: by the machine
     seed: int = Field(0, ge=0, lt=2**31)
 
 
 class PredictConfig(Section):
+    realign: int = Field(2, ge=0, le=10)  # times to cut the face anew where the prediction puts it, and predict again
     flip: bool = True  # average with the flipped picture's prediction
     checkpoint: Literal["last", "best"] = "last"  # best was picked on the held-out fold, so its OOF figure flatters
     batch: int = Field(64, ge=1)
@@ -87,7 +85,7 @@ class Config(Section):
 
 
 # Settings that do not change what a run computes, only how long it takes or what is done with it later.
-NOT_PART_OF_A_RUN = {"train.workers", "predict.flip", "predict.checkpoint", "predict.batch", "folds.file"}
+NOT_PART_OF_A_RUN = {"train.workers", "predict.realign", "predict.flip", "predict.checkpoint", "predict.batch", "folds.file"}
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:

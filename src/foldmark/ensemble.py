@@ -37,8 +37,9 @@ def ensemble_points(folder: Path, config: Config, faces: Faces, device: torch.de
 def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, device: torch.device) -> np.ndarray:
     """points_px (n, k, 2) of one fold's net; kept beside the net, because predicting takes longer than reading."""
     weights = folder / f"{config.predict.checkpoint}.pt"
-    stored = folder / f"test-{config.predict.checkpoint}{'-flip' if config.predict.flip else ''}.npz"
-    made_from = np.array([store.file.name, str(weights.stat().st_mtime_ns) if weights.exists() else ""])
+    stored = folder / "test.npz"
+    written = str(weights.stat().st_mtime_ns) if weights.exists() else ""
+    made_from = np.array([store.file.name, config.predict.model_dump_json(), weights.name, written])
     if stored.is_file():
         with np.load(stored) as content:
             if np.array_equal(content["made_from"], made_from):

@@ -53,6 +53,18 @@ def similarity(
     return np.column_stack([linear, offset])
 
 
+def align(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The similarity that lays points (k, 2) onto target points (k, 2) with the least squared distance (Procrustes, without
+    reflection)."""
+    centre, target_centre = points.mean(axis=0), target.mean(axis=0)
+    x, y = (points - centre).T
+    target_x, target_y = (target - target_centre).T
+    spread = max((x * x + y * y).sum(), 1e-12)
+    cos, sin = (x * target_x + y * target_y).sum() / spread, (x * target_y - y * target_x).sum() / spread
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return np.column_stack([linear, target_centre - linear @ centre])
+
+
 def square_window(box_px: np.ndarray, enlargement: float) -> tuple[int, int, int]:
     """Left, top and side in whole pixels of the square about a box (left, top, width, height), whose side is the longer
     side of the box times `enlargement`. It may leave the picture: the cutter pads."""

@@ -10,16 +10,17 @@ from foldmark.config import Config
 class PointRegressor(nn.Module):
     """A backbone with 2k outputs, read as points in crop pixels.
 
-    points_crop = mean_points + output * spread. With a mean face the net starts from it and has only the difference to
-    learn; without one its outputs are positions relative to the crop, as in the report. forward takes crops uint8 or
-    float (n, 1, side, side) of any side and gives points_crop float32 (n, k, 2), always in the frame of the full crop.
+    points_crop = mean_points_crop + output * spread: the net starts at the mean face and has only the difference to learn.
+    Without start_at_mean its outputs are positions relative to the crop, as in the report. forward takes crops uint8 or
+    float (n, 1, size, size) and gives points_crop float32 (n, k, 2).
     """
 
-    def __init__(self, backbone: nn.Module, mean_points: torch.Tensor, spread: float) -> None:
+    def __init__(self, backbone: nn.Module, mean_points_crop: torch.Tensor, start_at_mean: bool, size: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.register_buffer("mean_points", mean_points.float())
-        self.spread = spread
+        self.register_buffer("mean_points_crop", mean_points_crop.float())
+        self.start_at_mean = start_at_mean
+        self.spread = size / 10 if start_at_mean else size
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         crops = crops.float()
@@ -27,7 +28,8 @@ class PointRegressor(nn.Module):
         centred = crops - crops.mean((2, 3), keepdim=True)
         standard = centred / (crops.std((2, 3), keepdim=True) + 8)
         output = self.backbone(standard).float()
-        return self.mean_points + output.view(len(crops), -1, 2) * self.spread
+        points_crop = output.view(len(crops), -1, 2) * self.spread
+        return self.mean_points_crop + points_crop if self.start_at_mean else points_crop
 
 
 def resnet18(outputs: int) -> nn.Module:
@@ -46,10 +48,8 @@ def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> Po
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = MODELS[config.model.name](mean_points_crop.numel())
-        size = config.crop.size
-        if not config.train.mean_face:
-            return PointRegressor(backbone, torch.zeros_like(mean_points_crop), spread=size)
-        # Starting at the mean face itself: the first steps then go into the features, not into finding the middle.
-        nn.init.normal_(backbone.fc.weight, std=1e-3)
-        nn.init.zeros_(backbone.fc.bias)
-        return PointRegressor(backbone, mean_points_crop, spread=size / 10)
+        if config.train.mean_face:
+            # Starting at the mean face itself: the first steps then go into the features, not into finding the middle.
+            nn.init.normal_(backbone.fc.weight, std=1e-3)
+            nn.init.zeros_(backbone.fc.bias)
+    return PointRegressor(backbone, mean_points_crop, config.train.mean_face, config.crop.size)

@@ -16,6 +16,8 @@ PREDICTION_RGB = (255, 159, 28)
 OUTLINE_RGB = (20, 20, 20)
 PAPER_RGB = (255, 255, 255)
 
+# Drawn at twice the size and shrunk: cv2 fills circles of less than 3 pixels radius as diamonds.
+OVERSAMPLING = 2
 # cv2 takes sub-pixel positions as integers with this many fractional bits.
 FRACTION_BITS = 6
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -38,19 +40,19 @@ def draw_points(
     the markup's lines join the points; a set of another size than the markup's gets none. Points that are not finite
     are left out.
     """
-    scale = width / picture.shape[1]
-    size = (width, max(1, round(picture.shape[0] * scale)))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas = cv2.resize(_rgb(picture), size, interpolation=way)
-    to_canvas = geometry.resize(scale, size[1] / picture.shape[0])
-    unit = width / 480
+    height, width_given = picture.shape[:2]
+    size = (width, max(1, round(height * width / width_given)))
+    large = (OVERSAMPLING * size[0], OVERSAMPLING * size[1])
+    way = cv2.INTER_AREA if large[0] < width_given else cv2.INTER_CUBIC
+    canvas = cv2.resize(_rgb(picture), large, interpolation=way)
+    to_canvas = geometry.resize(large[0] / width_given, large[1] / height)
     for points, colour in ((truth, TRUTH_RGB), (prediction, PREDICTION_RGB)):
         if points is not None:
             points_canvas = geometry.apply(to_canvas, np.asarray(points, dtype=np.float64))
             if lines and len(points_canvas) == markup.count:
-                _draw_lines(canvas, points_canvas, markup, colour, unit)
-            _draw_dots(canvas, points_canvas, colour, unit)
-    return canvas
+                _draw_lines(canvas, points_canvas, markup, colour, large[0] / 480)
+            _draw_dots(canvas, points_canvas, colour, large[0] / 480)
+    return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
 def sheet(
@@ -103,14 +105,14 @@ def _draw_lines(canvas: np.ndarray, points_canvas: np.ndarray, markup: Markup, c
     runs = [points_canvas[run] for run in markup.lines]
     runs = [_fixed(run)[:, None] for run in runs if np.isfinite(run).all()]
     over = canvas.copy()
-    cv2.polylines(over, runs, False, colour, max(1, round(1.2 * unit)), cv2.LINE_AA, FRACTION_BITS)
+    cv2.polylines(over, runs, False, colour, max(1, round(1.5 * unit)), cv2.LINE_AA, FRACTION_BITS)
     # See-through, so that the edge of the face below a line can still be judged.
-    cv2.addWeighted(over, 0.6, canvas, 0.4, 0, dst=canvas)
+    cv2.addWeighted(over, 0.8, canvas, 0.2, 0, dst=canvas)
 
 
 def _draw_dots(canvas: np.ndarray, points_canvas: np.ndarray, colour: tuple, unit: float) -> None:
     for centre in _fixed(points_canvas[np.isfinite(points_canvas).all(axis=1)]).tolist():
-        for radius, paint in ((3.4 * unit, OUTLINE_RGB), (2.4 * unit, colour)):
+        for radius, paint in ((max(4, 3.6 * unit), OUTLINE_RGB), (max(3, 2.8 * unit), colour)):
             cv2.circle(canvas, centre, round(radius * 2**FRACTION_BITS), paint, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
 
 

@@ -56,13 +56,17 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     history, best = [], math.inf
     stored = load_checkpoint(folder / "last.pt")
     if stored:
-        model.load_state_dict(stored["model"])
         averaged.load_state_dict(stored["averaged"])
-        optimizer.load_state_dict(stored["optimizer"])
         history, best = stored["history"], stored["best"]
+        # Not there if the fold was stopped on its very last steps, after training.
+        if "optimizer" in stored:
+            model.load_state_dict(stored["model"])
+            optimizer.load_state_dict(stored["optimizer"])
     speed = fold_speed(run, device)
     as_fast_as_possible(model, speed), as_fast_as_possible(averaged, speed)
 
+    # During training one pass a face is enough to see how it goes.
+    plain = config.model_copy(update={"predict": config.predict.model_copy(update={"realign": 0, "flip": False})})
     for epoch in range(len(history), config.train.epochs):
         started, losses, errors = time.perf_counter(), [], []
         model.train()
@@ -86,7 +90,6 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
 
         row = {
             "epoch": epoch + 1,
-            "side": epoch_side(config, epoch),
             "loss": float(np.mean(losses)),
             "train_mae_px": float(np.mean(errors)),
             "lr": optimizer.param_groups[0]["lr"],
@@ -97,7 +100,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
         }
         points_px = None
         if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
-            points_px = held_out_points(run, data, averaged, device, flip=False, side=row["side"])
+            points_px = predict_points(averaged, run.store, data.held_out_rows, plain, run.faces.markup, device)
             row |= scores(points_px, run.faces.points_px[data.held_out_rows], run.faces.markup)
             if row["nme"] < best:
                 best = row["nme"]
@@ -124,14 +127,13 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
     """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
     folder = run.fold_folder(fold)
     truth_px = run.faces.points_px[data.held_out_rows]
-    plain_px = held_out_points(run, data, averaged, device, flip=False)
-    points_px = held_out_points(run, data, averaged, device, flip=True)
+    points_px = predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device)
     write_oof(folder, data.held_out_rows, points_px)
     summary = {
         "fold": fold,
         "faces": len(data.held_out_rows),
         **scores(points_px, truth_px, run.faces.markup),
-        "without_flip": scores(plain_px, truth_px, run.faces.markup),
+        "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
         "epochs": len(history),
         "seconds": round(sum(row["seconds"] for row in history), 1),
     }
@@ -139,20 +141,6 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
     save_checkpoint(folder / "last.pt", {"averaged": averaged.state_dict(), "history": history, "best": best})
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
     return summary
-
-
-def held_out_points(run: Run, data: FoldData, net: nn.Module, device, *, flip: bool, side: int | None = None) -> np.ndarray:
-    return predict_points(net, run.store, data.held_out_rows, run.config, run.faces.markup, device, flip=flip, side=side)
-
-
-def epoch_side(config: Config, epoch: int) -> int:
-    """Side of the pictures in an epoch counted from 0. Early epochs learn as much from small ones, several times as fast
-    (progressive resizing, Howard 2018)."""
-    for side, epochs in config.train.growth:
-        if epoch < epochs:
-            return side
-        epoch -= epochs
-    return config.crop.size
 
 
 def fold_data(run: Run, fold: int) -> FoldData:
@@ -182,12 +170,12 @@ def fresh(run: Run, data: FoldData, fold: int, device: torch.device) -> tuple[nn
 
 def batches(faces: TrainingFaces, data: FoldData, fold: int, epoch: int, config: Config, device) -> Iterator[tuple]:
     """The epoch's batches in an order that seed, fold and epoch decide: crops, points_crop, row numbers."""
-    train, side = config.train, epoch_side(config, epoch)
+    train = config.train
     order = np.random.default_rng([train.seed, fold, epoch]).permutation(data.training_rows)
     rows = order[: len(order) // train.batch * train.batch].reshape(-1, train.batch)
     loader = DataLoader(
         faces,
-        batch_sampler=[[(int(row), epoch, side) for row in batch] for batch in rows],
+        batch_sampler=[[(int(row), epoch) for row in batch] for batch in rows],
         num_workers=loader_workers(train.workers, device),
         pin_memory=device.type == "cuda",
     )
