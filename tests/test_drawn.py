@@ -99,7 +99,7 @@ def test_draw_face_returns_rgb_bytes_and_finite_points():
     assert picture.dtype == np.uint8
     assert picture.ndim == 3
     assert picture.shape[2] == 3
-    assert 320 <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= 450
+    assert 280 <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= 380
     assert points_px.shape == (68, 2)
     assert np.isfinite(points_px).all()
 

@@ -55,8 +55,8 @@ def csv(
     """Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv."""
     from foldmark import pipeline
 
-    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
-    pipeline.make_csv(experiment, data, settings, device, wandb)
+    experiment, _, data = pipeline.experiment(data_root, config, name, _overrides(set_))
+    pipeline.make_csv(experiment, data, _overrides(set_), device, wandb)
 
 
 @app.command()
@@ -72,8 +72,8 @@ def submit(
     """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
     from foldmark import pipeline
 
-    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
-    pipeline.submit(experiment, data, settings, device, wandb, competition)
+    experiment, _, data = pipeline.experiment(data_root, config, name, _overrides(set_))
+    pipeline.submit(experiment, data, _overrides(set_), device, wandb, competition)
 
 
 @app.command()

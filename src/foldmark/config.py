@@ -84,8 +84,8 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
 
 
-# Settings that do not change what a run computes, only how long it takes or what is done with it later.
-NOT_PART_OF_A_RUN = {"train.workers", "predict.realign", "predict.flip", "predict.checkpoint", "predict.batch", "folds.file"}
+# Settings that do not change what a run computes; the split file is copied into the run folder.
+NOT_PART_OF_A_RUN = {"train.workers", "predict.batch", "folds.file"}
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:
@@ -100,9 +100,14 @@ def load_config(name: str, overrides: list[str] | None = None) -> Config:
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
-    for override in overrides or []:
+    return with_overrides(tree, overrides or [], str(path))
+
+
+def with_overrides(tree: dict, overrides: list[str], where: str) -> Config:
+    """The config of a tree of settings with `section.key=value` overrides applied."""
+    for override in overrides:
         _set(tree, override)
-    return check_config(tree, str(path))
+    return check_config(tree, where)
 
 
 def check_config(tree: Any, where: str) -> Config:

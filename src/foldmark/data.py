@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from foldmark.drawn import write_drawn_faces
 from foldmark.errors import UserError
 from foldmark.faces import TEST_XML, TRAIN_XML, Faces, find_ibug, read_ibug
 
@@ -12,7 +13,8 @@ DRAWN_TRAIN_FACES, DRAWN_TEST_FACES, DRAWN_SEED = 400, 50, 0
 
 BANNER = """\
 *******************************************************************************************
-  NO REAL FACES: none found under {root}, so these are faces that FOLDMARK DRAWS ITSELF.
+  NO REAL FACES: none found under {root}, so these are faces that FOLDMARK DRAWS ITSELF
+  (the first time, that takes a minute).
   Everything works as with real ones, but the figures say nothing about real faces, and the
   predictions are never uploaded. The real set, iBUG 300-W (1.7 GB, research use only):
     http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
@@ -38,18 +40,19 @@ class Data:
         return read_ibug(self.test_xml, with_points=False)
 
 
-def find_data(root: Path, cache: Path) -> Data:
-    """The real set below `root`; where there is none, the drawn one, which is written into `cache` the first time.
+def find_real_data(root: Path) -> Data | None:
+    """The real set below `root`, None where there is none.
 
     Raises UserError for a folder that does not exist, unless it is the default.
     """
     if root != DEFAULT_ROOT and not root.is_dir():
         raise UserError(f"DATA_ROOT={root}: no such folder; give the folder that holds the iBUG archive.")
     folder = find_ibug(root)
-    if folder:
-        return Data(folder / TRAIN_XML, folder / TEST_XML, drawn=False)
-    from foldmark.drawn import write_drawn_faces
+    return Data(folder / TRAIN_XML, folder / TEST_XML, drawn=False) if folder else None
 
+
+def drawn_data(cache: Path) -> Data:
+    """The drawn set, which is written into `cache` the first time (about a minute)."""
     home = cache / f"drawn-{DRAWN_TRAIN_FACES}-{DRAWN_TEST_FACES}-{DRAWN_SEED}"
     folder = write_drawn_faces(home, train_faces=DRAWN_TRAIN_FACES, test_faces=DRAWN_TEST_FACES, seed=DRAWN_SEED)
     return Data(folder / TRAIN_XML, folder / TEST_XML, drawn=True)

@@ -3,13 +3,12 @@
 The split is a CSV file (picture, box, source, group, fold) that can be read, edited and reused.
 """
 
-import csv
 import hashlib
-import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -56,12 +55,8 @@ def make_folds(faces: Faces, groups: np.ndarray, count: int, seed: int) -> np.nd
 
 
 def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in zip(faces.pictures, _box_texts(faces), faces.sources, groups, folds, strict=True):
-        writer.writerow(row)
-    write_text(path, text.getvalue())
+    columns = (faces.pictures, _box_texts(faces), faces.sources, groups, folds)
+    write_text(path, pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True))).to_csv(index=False))
 
 
 def read_split(path: Path, faces: Faces) -> np.ndarray:
@@ -70,14 +65,13 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
     Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group is in two folds.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: the split file cannot be read ({error}).") from None
-    if not rows or any(None in row.values() or not set(COLUMNS) <= set(row) for row in rows):
+        table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the split file cannot be read ({' '.join(str(error).split())}).") from None
+    if not len(table) or not set(COLUMNS) <= set(table.columns):
         raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
     fold_of, fold_of_group = {}, {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(table.to_dict("records"), start=2):
         if not row["fold"].isascii() or not row["fold"].isdigit():
             raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0.")
         fold = int(row["fold"])

@@ -48,7 +48,8 @@ def draw_points(
     to_canvas = geometry.resize(large[0] / width_given, large[1] / height)
     for points, colour in ((truth, TRUTH_RGB), (prediction, PREDICTION_RGB)):
         if points is not None:
-            points_canvas = geometry.apply(to_canvas, np.asarray(points, dtype=np.float64))
+            with np.errstate(invalid="ignore"):
+                points_canvas = geometry.apply(to_canvas, np.asarray(points, dtype=np.float64))
             if lines and len(points_canvas) == markup.count:
                 _draw_lines(canvas, points_canvas, markup, colour, large[0] / 480)
             _draw_dots(canvas, points_canvas, colour, large[0] / 480)

@@ -6,14 +6,15 @@ import numpy as np
 
 from foldmark import geometry, tracking
 from foldmark.config import Config, load_config
-from foldmark.data import BANNER, Data, find_data
+from foldmark.data import BANNER, Data, drawn_data, find_real_data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.folds import read_split
 from foldmark.metrics import face_nme
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
 from foldmark.run import CACHE, RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
-from foldmark.submission import check_submission, upload_submission, write_submission
+from foldmark.submission import upload_submission, write_submission
 from foldmark.train import fold_speed, train_fold
 
 SUBMISSIONS = Path("submissions")
@@ -26,9 +27,10 @@ def experiment(data_root: Path, config: str | None, name: str | None, overrides:
     # A typing error in a key should not wait for faces to be drawn.
     if config:
         load_config(config, overrides)
-    data = find_data(data_root, CACHE)
-    if data.drawn:
+    data = find_real_data(data_root)
+    if data is None:
         console.print(BANNER.format(root=data_root))
+        data = drawn_data(CACHE)
     chosen = config or ("drawn" if data.drawn else "resnet18")
     settings = load_config(chosen, overrides)
     stem = Path(chosen).stem
@@ -38,6 +40,7 @@ def experiment(data_root: Path, config: str | None, name: str | None, overrides:
 
 def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str) -> None:
     device = pick_device(device_name)
+    """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
     with counting("cutting out faces", len(data.train)) as done:
         run = open_run(name, config, data, done)
     folds = wanted_folds(run, asked_folds)
@@ -91,6 +94,7 @@ def _train_one(name: str, run: Run, fold: int, folds: list[int], device, wandb_m
             [_drawn_crop(run, rows[i], points_px[i]) for i in shown],
             columns=4,
             captions=[f"NME {nme[i]:.1f} %" for i in shown],
+            legend=True,
         ),
     )
     return summary
@@ -102,12 +106,11 @@ def _drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
     return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=360)
 
 
-def make_csv(name: str, data: Data, config: Config, device_name: str, wandb_mode: str) -> Path:
+def make_csv(name: str, data: Data, overrides: list[str], device_name: str, wandb_mode: str) -> Path:
     """Write and check submissions/<name>.csv from the run's finished folds, and print the OOF figures."""
     folder = RUNS / name
     folds = require_finished(folder)
-    # What the run was made with decides; only how to predict may be asked for anew.
-    config = stored_config(folder).model_copy(update={"predict": config.predict})
+    config = stored_config(folder, overrides)
     summaries, overall = oof_scores(folder, data.train)
     with counting("predicting the test list", len(folds)) as done:
         points_px = ensemble_points(folder, config, data.test, pick_device(device_name), done)
@@ -115,7 +118,7 @@ def make_csv(name: str, data: Data, config: Config, device_name: str, wandb_mode
     write_submission(path, points_px, data.test)
     for summary in summaries:
         console.print(f"fold {summary['fold']}: out-of-fold {_figures(summary)}")
-    expected = data_folds(folder)
+    expected = read_split(folder / "split.csv", data.train).max() + 1
     if len(folds) < expected:
         console.print(f"only {len(folds)} of {expected} folds are finished; the others are not in this ensemble.")
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
@@ -125,18 +128,12 @@ def make_csv(name: str, data: Data, config: Config, device_name: str, wandb_mode
     return path
 
 
-def submit(name: str, data: Data, config: Config, device_name: str, wandb_mode: str, competition: str | None) -> None:
+def submit(name: str, data: Data, overrides: list[str], device_name: str, wandb_mode: str, competition: str | None) -> None:
+    """Check the CSV, made first if it is not there, and upload it if that is asked for and can be done."""
     path = SUBMISSIONS / f"{name}.csv"
     if not path.exists():
-        make_csv(name, data, config, device_name, wandb_mode)
-    check_submission(path, data.test)
+        make_csv(name, data, overrides, device_name, wandb_mode)
     upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
-
-
-def data_folds(folder: Path) -> int:
-    import pandas
-
-    return int(pandas.read_csv(folder / "split.csv")["fold"].max()) + 1
 
 
 def _figures(scores: dict) -> str:

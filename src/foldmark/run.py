@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from foldmark.config import Config, check_config, config_text, differences
+from foldmark.config import Config, check_config, config_text, differences, with_overrides
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
 from foldmark.errors import UserError
@@ -50,34 +50,40 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
     """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config
     or other data."""
     folder = RUNS / name
-    config = _same_config(folder, config)
+    if (folder / "config.yaml").exists():
+        _refuse_changes(folder, stored_config(folder), config)
     faces = data.train
     split = folder / "split.csv"
-    if not split.exists():
-        if config.folds.file:
-            # Read before it is copied: a split that does not fit must not become this run's.
-            read_split(config.folds.file, faces)
-            write_text(split, config.folds.file.read_text(encoding="utf-8"))
-        else:
-            groups = photo_groups(faces)
-            write_split(split, faces, groups, make_folds(faces, groups, config.folds.count, config.folds.seed))
-    folds = read_split(split, faces)
+    new = not split.exists()
+    if new and not config.folds.file:
+        groups = photo_groups(faces)
+        folds = make_folds(faces, groups, config.folds.count, config.folds.seed)
+    else:
+        folds = read_split(config.folds.file if new else split, faces)
     store = open_store(faces, config.crop, CACHE, progress=progress)
     if not config.data.skip_damaged:
         refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
+    # Only now that nothing is wrong with the input does the run folder come to be.
+    if new and config.folds.file:
+        write_text(split, config.folds.file.read_text(encoding="utf-8"))
+    elif new:
+        write_split(split, faces, groups, folds)
     if not (folder / "config.yaml").exists():
         write_text(folder / "environment.json", json.dumps(_environment(data), indent=1))
         write_text(folder / "config.yaml", config_text(config))
     return Run(folder, config, faces, folds, store)
 
 
-def stored_config(folder: Path) -> Config:
+def stored_config(folder: Path, overrides: list[str] | None = None) -> Config:
+    """The config that this run was made with. Raises UserError for overrides that say otherwise."""
     path = folder / "config.yaml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{path}: cannot be read; restore it, or train under another name with NAME=...") from None
-    return check_config(tree, str(path))
+    stored = check_config(tree, str(path))
+    _refuse_changes(folder, stored, with_overrides(stored.model_dump(), overrides or [], str(path)))
+    return stored
 
 
 def wanted_folds(run: Run, asked: list[int] | None) -> list[int]:
@@ -109,17 +115,13 @@ def read_oof(fold_folder: Path) -> tuple[np.ndarray, np.ndarray]:
         return stored["rows"], stored["points_px"]
 
 
-def _same_config(folder: Path, config: Config) -> Config:
-    """The config to go on with: the stored one, with the asked one's settings where they do not change the result."""
-    if not (folder / "config.yaml").exists():
-        return config
-    changed = differences(stored_config(folder), config)
+def _refuse_changes(folder: Path, stored: Config, asked: Config) -> None:
+    changed = differences(stored, asked)
     if changed:
         raise UserError(
             f"{folder} was made with another config: {', '.join(changed)}; "
             "name a new experiment with NAME=..., or remove that folder."
         )
-    return config
 
 
 def _environment(data: Data) -> dict:

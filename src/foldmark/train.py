@@ -1,15 +1,13 @@
 """Train one fold: a plain loop, resumable at every epoch, the same bits on the CPU whether interrupted or not."""
 
-import csv
-import io
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import pandas
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -116,10 +114,11 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
                 "best": best,
             },
         )
-        write_metrics(folder / "metrics.csv", history)
+        write_text(folder / "metrics.csv", pandas.DataFrame(history).to_csv(index=False))
         on_epoch(row, points_px)
 
-    write_metrics(folder / "metrics.csv", history)
+    # Again, for a run that was killed between its checkpoint and its metrics.
+    write_text(folder / "metrics.csv", pandas.DataFrame(history).to_csv(index=False))
     return finish(run, fold, averaged, data, history, best, device)
 
 
@@ -247,11 +246,3 @@ def measured_speed(run: Run, device: torch.device) -> Speed:
 
 def as_fast_as_possible(model: nn.Module, speed: Speed) -> nn.Module:
     return model.to(memory_format=torch.channels_last if speed.channels_last else torch.contiguous_format)
-
-
-def write_metrics(path: Path, history: list[dict]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(path, text.getvalue())

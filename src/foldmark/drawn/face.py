@@ -12,7 +12,7 @@ from foldmark.drawn.view import Light, View, landmarks_px, sample_view
 
 def sample_geometry(rng: np.random.Generator) -> tuple[tuple[int, int], Head, View, np.ndarray]:
     """Picture size (width, height), head, view and the landmarks (68, 2) in pixels: all of a face but its paint."""
-    size = tuple(int(side) for side in rng.integers(320, 451, 2))
+    size = tuple(int(side) for side in rng.integers(280, 381, 2))
     head = sample_head(rng)
     view = sample_view(rng, head, size)
     return size, head, view, landmarks_px(head, view)

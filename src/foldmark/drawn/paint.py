@@ -30,7 +30,7 @@ HAIR_TONES = np.array(
 IRIS_TONES = np.array([[0.20, 0.11, 0.06], [0.30, 0.18, 0.09], [0.38, 0.32, 0.18], [0.34, 0.44, 0.50], [0.30, 0.42, 0.36]])
 
 
-def paint(picture: np.ndarray, polygon_px, colour, strength: float = 1.0, soft: float = 0.6) -> None:
+def brush(picture: np.ndarray, polygon_px, colour, strength: float = 1.0, soft: float = 0.6) -> None:
     """Blend a polygon (n, 2) with an edge blurred by `soft` pixels into a float picture (H, W, 3), in place."""
     polygon_px = np.asarray(polygon_px, np.float32)
     margin = int(3 * soft) + 2

@@ -6,7 +6,7 @@ import numpy as np
 from foldmark.drawn import head as head_model
 from foldmark.drawn.canvas import Canvas, normals_of, shade, smooth_noise
 from foldmark.drawn.head import Head
-from foldmark.drawn.paint import SKIN_TONES, ellipse, paint, ribbon
+from foldmark.drawn.paint import SKIN_TONES, brush, ellipse, ribbon
 from foldmark.drawn.skin import SKIN_ORIGIN, SKIN_PX_PER_MM
 from foldmark.drawn.view import Light, View
 
@@ -169,17 +169,17 @@ def add_glasses(picture: np.ndarray, head: Head, view: View, rng: np.random.Gene
     width = max(thick * view.px_per_mm, 0.9)
     for sign in head_model.SIDE_SIGN:
         rim = place(ring * radii + [sign * 34, 4])
-        paint(picture, rim, [0.03, 0.03, 0.05] if dark else [0.85, 0.9, 0.95], 0.88 if dark else rng.uniform(0, 0.14), 0.7)
+        brush(picture, rim, [0.03, 0.03, 0.05] if dark else [0.85, 0.9, 0.95], 0.88 if dark else rng.uniform(0, 0.14), 0.7)
         glare = place(np.array([[-0.5, -0.7], [-0.1, -0.8], [-0.5, 0.6], [-0.8, 0.4]]) * radii + [sign * 34, 4])
-        paint(picture, glare, [1, 1, 1], rng.uniform(0, 0.3), 2)
-        paint(picture, ribbon(np.concatenate([rim, rim[1:2]]), width), frame, 0.95, 0.6)
+        brush(picture, glare, [1, 1, 1], rng.uniform(0, 0.3), 2)
+        brush(picture, ribbon(np.concatenate([rim, rim[1:2]]), width), frame, 0.95, 0.6)
         hinge = np.array([sign * (34 + radii[0]), -3, front - 0.0065 * (34 + radii[0]) ** 2])
         over_ear = np.array([sign * (head.half_width + 3), 0, -12])
         if sign * view.rotation[0, 2] < 0.12:
             arm = view.project(np.linspace(hinge, over_ear, 6))
-            paint(picture, ribbon(arm, width), frame, 0.95, 0.6)
+            brush(picture, ribbon(arm, width), frame, 0.95, 0.6)
     bridge = place(np.stack([np.linspace(radii[0] - 34, 34 - radii[0], 9), 1 - 3 * np.sin(np.linspace(0, np.pi, 9))], axis=1))
-    paint(picture, ribbon(bridge, width), frame, 0.95, 0.6)
+    brush(picture, ribbon(bridge, width), frame, 0.95, 0.6)
 
 
 def add_occluder(picture: np.ndarray, points_px: np.ndarray, view: View, tone: np.ndarray, rng: np.random.Generator) -> None:
@@ -191,9 +191,9 @@ def add_occluder(picture: np.ndarray, points_px: np.ndarray, view: View, tone: n
     side = np.array([-away[1], away[0]])
     if rng.random() < 0.6:
         palm = target + away * 62 * mm
-        paint(picture, ellipse(palm, (46 * mm, 40 * mm), np.arctan2(away[1], away[0])), tone * 0.72, 1, 1.2)
-        paint(picture, ellipse(palm - away * 4 * mm, (36 * mm, 30 * mm)), tone * 0.9, 0.8, 9 * mm)
-        paint(picture, ribbon([palm, palm + away * 90 * mm, palm + away * 260 * mm], 52 * mm), tone * 0.74, 1, 1.2)
+        brush(picture, ellipse(palm, (46 * mm, 40 * mm), np.arctan2(away[1], away[0])), tone * 0.72, 1, 1.2)
+        brush(picture, ellipse(palm - away * 4 * mm, (36 * mm, 30 * mm)), tone * 0.9, 0.8, 9 * mm)
+        brush(picture, ribbon([palm, palm + away * 90 * mm, palm + away * 260 * mm], 52 * mm), tone * 0.74, 1, 1.2)
         bend = rng.normal(0, 9) * mm
         for k in range(4):
             root = palm - away * 28 * mm + side * (k - 1.5) * 17 * mm
@@ -202,9 +202,9 @@ def add_occluder(picture: np.ndarray, points_px: np.ndarray, view: View, tone: n
             line = root + (tip - root) * t + side * np.sin(np.pi * t) * bend * 0.5
             round_end = np.sqrt(np.clip(1 - np.linspace(0, 1, 14) ** 8, 0.06, 1))
             for width, brightness, soft in ((16, 0.55, 1.0), (14.2, 0.84, 1.0), (8, 1.02, 2.6 * mm)):
-                paint(picture, ribbon(line, width * mm * round_end), tone * brightness, 0.95 if soft == 1 else 0.7, soft)
+                brush(picture, ribbon(line, width * mm * round_end), tone * brightness, 0.95 if soft == 1 else 0.7, soft)
             nail = line[-2]
-            paint(picture, ellipse(nail, (3.6 * mm, 4.4 * mm)), np.minimum(tone * 1.12 + 0.05, 1), 0.7, 0.8)
+            brush(picture, ellipse(nail, (3.6 * mm, 4.4 * mm)), np.minimum(tone * 1.12 + 0.05, 1), 0.7, 0.8)
     else:
         size = rng.uniform(18, 48, 2) * mm
         turn = rng.uniform(0, np.pi)
@@ -212,8 +212,8 @@ def add_occluder(picture: np.ndarray, points_px: np.ndarray, view: View, tone: n
         shape = ellipse((0, 0), size) if rng.random() < 0.5 else corners
         shape = shape @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + target + away * 22 * mm
         colour = rng.uniform(0.02, 0.9, 3)
-        paint(picture, shape, colour, 1, 0.8)
-        paint(
+        brush(picture, shape, colour, 1, 0.8)
+        brush(
             picture,
             0.6 * shape + 0.4 * (shape.mean(0) - size.min() * 0.4),
             np.minimum(colour * 1.3 + 0.05, 1),
@@ -240,7 +240,7 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarr
         paint = colour() if rng.random() < 0.75 else SKIN_TONES[rng.integers(len(SKIN_TONES))]
         turn = rng.uniform(0, np.pi) if rng.random() < 0.5 else 0.0
         polygon = ellipse(centre, reach, turn, count=int(rng.choice([3, 4, 4, 24])))
-        paint(picture, polygon, paint, rng.uniform(0.4, 1), rng.choice([0.5, 1.0, 3.0]))
+        brush(picture, polygon, paint, rng.uniform(0.4, 1), rng.choice([0.5, 1.0, 3.0]))
     if rng.random() < 0.5:
         cells = int(rng.integers(6, 90))
         texture = smooth_noise(rng, (height, width), (cells, int(cells * rng.uniform(0.3, 2))))
