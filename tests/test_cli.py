@@ -58,6 +58,7 @@ def test_train_csv_submit_on_drawn_faces(foldmark, drawn_root, quick, workplace)
     # In the order in which they are typed: submit first, which makes the file.
     done = foldmark("submit", *common, "--competition", "faces")
     assert done.returncode == 0, done.stderr
+    assert "nothing was uploaded: it holds predictions for drawn faces" in done.stdout
     assert (workplace / "submissions/a.csv").exists()
     first = (workplace / "submissions/a.csv").read_bytes()
     done = foldmark("csv", *common)
@@ -75,7 +76,6 @@ def test_train_csv_submit_on_drawn_faces(foldmark, drawn_root, quick, workplace)
     assert f"all out-of-fold faces (48): MAE {weighted:.2f} px" in done.stdout
 
 
-@pytest.mark.slow
 def test_without_data_faces_are_drawn_loudly(foldmark, workplace):
     (workplace / "data").mkdir()
     done = foldmark("train", "--folds", "0", "--set", "train.epochs=1 crop.size=32")

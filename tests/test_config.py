@@ -67,6 +67,6 @@ def test_an_unknown_config_names_the_nearest(monkeypatch):
 
 def test_only_what_changes_a_result_counts_as_a_difference():
     one = Config()
-    other = Config.model_validate({"train": {"epochs": 3, "workers": 2}, "predict": {"flip": False}})
+    other = Config.model_validate({"train": {"epochs": 3, "workers": 2}, "predict": {"batch": 3}})
     assert len(differences(one, other)) == 1
-    assert "train.epochs (9 there, 3 asked)" in differences(one, other)
+    assert "train.epochs (6 there, 3 asked)" in differences(one, other)

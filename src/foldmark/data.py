@@ -13,8 +13,8 @@ DRAWN_TRAIN_FACES, DRAWN_TEST_FACES, DRAWN_SEED = 400, 50, 0
 
 BANNER = """\
 *******************************************************************************************
-  NO REAL FACES: none found under {root}, so these are faces that FOLDMARK DRAWS ITSELF
-  (the first time, that takes a minute).
+  NO REAL FACES under {root}: these are faces that FOLDMARK DRAWS ITSELF (the first time,
+  that takes a minute).
   Everything works as with real ones, but the figures say nothing about real faces, and the
   predictions are never uploaded. The real set, iBUG 300-W (1.7 GB, research use only):
     http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
@@ -40,15 +40,15 @@ class Data:
         return read_ibug(self.test_xml, with_points=False)
 
 
-def find_real_data(root: Path) -> Data | None:
-    """The real set below `root`, None where there is none.
+def find_data(root: Path) -> Data | None:
+    """The set in iBUG layout below `root`, None where there is none. One that Foldmark drew is known by its folder.
 
     Raises UserError for a folder that does not exist, unless it is the default.
     """
     if root != DEFAULT_ROOT and not root.is_dir():
         raise UserError(f"DATA_ROOT={root}: no such folder; give the folder that holds the iBUG archive.")
     folder = find_ibug(root)
-    return Data(folder / TRAIN_XML, folder / TEST_XML, drawn=False) if folder else None
+    return Data(folder / TRAIN_XML, folder / TEST_XML, drawn=(folder / "drawn").is_dir()) if folder else None
 
 
 def drawn_data(cache: Path) -> Data:

@@ -45,7 +45,7 @@ def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, de
             if np.array_equal(content["made_from"], made_from):
                 return content["points_px"]
     model = load_model(weights, config, faces.markup.count, device)
-    points_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device, flip=config.predict.flip)
+    points_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
     with atomic_path(stored) as temporary, temporary.open("wb") as file:
         np.savez(file, points_px=points_px, made_from=made_from)
     return points_px

@@ -6,7 +6,7 @@ import numpy as np
 
 from foldmark import geometry, tracking
 from foldmark.config import Config, load_config
-from foldmark.data import BANNER, Data, drawn_data, find_real_data
+from foldmark.data import BANNER, Data, drawn_data, find_data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.folds import read_split
@@ -25,12 +25,11 @@ def experiment(data_root: Path, config: str | None, name: str | None, overrides:
     """The name, config and data that the user's settings mean. On drawn faces experiments get names of their own, so
     that a run on real ones never mixes with them."""
     # A typing error in a key should not wait for faces to be drawn.
-    if config:
-        load_config(config, overrides)
-    data = find_real_data(data_root)
-    if data is None:
+    load_config(config or "resnet18", overrides)
+    data = find_data(data_root)
+    if data is None or data.drawn:
         console.print(BANNER.format(root=data_root))
-        data = drawn_data(CACHE)
+    data = data or drawn_data(CACHE)
     chosen = config or ("drawn" if data.drawn else "resnet18")
     settings = load_config(chosen, overrides)
     stem = Path(chosen).stem
@@ -39,8 +38,8 @@ def experiment(data_root: Path, config: str | None, name: str | None, overrides:
 
 
 def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str) -> None:
-    device = pick_device(device_name)
     """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
+    device = pick_device(device_name)
     with counting("cutting out faces", len(data.train)) as done:
         run = open_run(name, config, data, done)
     folds = wanted_folds(run, asked_folds)

@@ -48,8 +48,6 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     faces = TrainingFaces(run.store, data.points_store, run.faces.markup, config.augment, config.crop.size, config.train.seed)
     model, averaged, optimizer = fresh(run, data, fold, device)
     steps_per_epoch = len(data.training_rows) // config.train.batch
-    if not steps_per_epoch:
-        raise UserError(f"train.batch: {config.train.batch} is more than the {len(data.training_rows)} training faces; lower it.")
 
     history, best = [], math.inf
     stored = load_checkpoint(folder / "last.pt")
@@ -144,10 +142,13 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
 
 def fold_data(run: Run, fold: int) -> FoldData:
     usable = np.array([row not in run.store.damaged for row in range(len(run.faces))])
+    training_rows = np.flatnonzero((run.folds != fold) & usable)
+    if len(training_rows) < run.config.train.batch:
+        raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
     store_to_crop = centre_affine(run.store.side, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
     return FoldData(
-        training_rows=np.flatnonzero((run.folds != fold) & usable),
+        training_rows=training_rows,
         held_out_rows=np.flatnonzero((run.folds == fold) & usable),
         points_store=geometry.apply(run.store.px_to_store, run.faces.points_px),
         px_per_crop=crop_to_px[:, [0, 1], [0, 1]],
