@@ -30,7 +30,7 @@ def test_crop_then_augment_then_back_is_the_identity(box_px, seed, kind):
         left, top, wide, high = geometry.box_window(box_px, enlargement)
     px_to_store = geometry.resize(side / wide, side / high, left, top)
     rng = np.random.default_rng(seed)
-    store_to_crop, _ = random_affine(AugmentConfig(rotate=90, scale=0.5, shift=0.3), side, size, rng)
+    store_to_crop, _ = random_affine(AugmentConfig(rotate=90, scale=0.5, shift=0.3), centre_affine(side, size), size, rng)
     px_to_crop = geometry.compose(store_to_crop, px_to_store)
     points_px = rng.uniform(-3000, 3000, (68, 2))
     points_crop = geometry.apply(px_to_crop, points_px)
@@ -70,7 +70,7 @@ def test_the_affine_says_where_augmentation_puts_a_point():
     rng = np.random.default_rng(0)
     store, at = dot_picture(180, 180, np.array([95.0, 84.0])), np.array([[95.0, 84.0]])
     for _ in range(20):
-        affine, _ = random_affine(AugmentConfig(), 180, 128, rng)
+        affine, _ = random_affine(AugmentConfig(), centre_affine(180, 128), 128, rng)
         assert np.abs(centre_of_mass(warp(store, affine, 128)) - geometry.apply(affine, at)[0]).max() < 0.15
 
 

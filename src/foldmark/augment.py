@@ -18,23 +18,31 @@ from foldmark.config import AugmentConfig
 from foldmark.crops import CropStore
 from foldmark.markup import Markup
 
+# Of the turn, scale and shift that a face keeps when it is cut anew: what a first look gets wrong.
+REALIGNED_STRENGTH = 0.4
+
 
 def centre_affine(store_side: int, size: int) -> np.ndarray:
     """Store crop to crop without augmentation: the middle of the store crop, pixel for pixel."""
     return geometry.similarity(store_side, size)
 
 
-def random_affine(config: AugmentConfig, store_side: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """A random store-to-crop affine, and whether it flips (then the caller swaps the points)."""
-    affine = geometry.similarity(
-        store_side,
+def random_affine(
+    config: AugmentConfig, store_to_crop: np.ndarray, size: int, rng: np.random.Generator, strength: float = 1.0
+) -> tuple[np.ndarray, bool]:
+    """The affine `store_to_crop` with random turn, scale, shift and flip after it, and whether it flips (then the caller
+    swaps the points)."""
+    jitter = geometry.similarity(
         size,
-        scale=float(np.exp(rng.uniform(-1, 1) * np.log1p(config.scale))),
-        degrees=rng.uniform(-1, 1) * config.rotate,
-        shift=tuple(rng.uniform(-1, 1, 2) * config.shift * size),
+        size,
+        scale=float(np.exp(strength * rng.uniform(-1, 1) * np.log1p(config.scale))),
+        degrees=strength * rng.uniform(-1, 1) * config.rotate,
+        shift=tuple(strength * rng.uniform(-1, 1, 2) * config.shift * size),
     )
     flips = bool(rng.random() < config.flip)
-    return (geometry.compose(affine, geometry.flip(store_side)) if flips else affine), flips
+    if flips:
+        store_to_crop = geometry.compose(geometry.flip(size), store_to_crop)
+    return geometry.compose(jitter, store_to_crop), flips
 
 
 def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: int) -> np.ndarray:
@@ -58,13 +66,21 @@ class TrainingFaces(torch.utils.data.Dataset):
     """Augmented crops: item (row, epoch) gives a uint8 crop (1, size, size) and its points_crop float32 (k, 2).
 
     The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact.
-    points_store: (n, k, 2) in the frame of the store crops.
+    points_store: (n, k, 2) in the frame of the store crops. mean_crop: (k, 2) mean face of the plain crops; a share of the
+    faces is laid onto it by their true points, roughly, as prediction does when it cuts a face anew.
     """
 
     def __init__(
-        self, store: CropStore, points_store: np.ndarray, markup: Markup, config: AugmentConfig, size: int, seed: int
+        self,
+        store: CropStore,
+        points_store: np.ndarray,
+        mean_crop: np.ndarray,
+        markup: Markup,
+        config: AugmentConfig,
+        size: int,
+        seed: int,
     ) -> None:
-        self.store, self.points_store, self.markup = store, points_store, markup
+        self.store, self.points_store, self.mean_crop, self.markup = store, points_store, mean_crop, markup
         self.config, self.size, self.seed = config, size, seed
         self.photometric = photometric(config, size)
 
@@ -74,7 +90,11 @@ class TrainingFaces(torch.utils.data.Dataset):
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         row, epoch = item
         rng = np.random.default_rng([self.seed, epoch, row])
-        affine, flips = random_affine(self.config, self.store.side, self.size, rng)
+        if rng.random() < self.config.realign:
+            base, strength = geometry.align(self.points_store[row], self.mean_crop), REALIGNED_STRENGTH
+        else:
+            base, strength = centre_affine(self.store.side, self.size), 1.0
+        affine, flips = random_affine(self.config, base, self.size, rng, strength)
         crop = warp(self.store[row], affine, self.size)
         points_crop = geometry.apply(affine, self.points_store[row])
         if flips:

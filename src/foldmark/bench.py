@@ -27,7 +27,7 @@ from foldmark.files import write_text
 from foldmark.predict import predict_points
 from foldmark.progress import console, counting
 from foldmark.run import CACHE, Run
-from foldmark.train import as_fast_as_possible, average, batches, fold_data, fresh, measured_speed, training_step
+from foldmark.train import as_fast_as_possible, average, batches, fold_data, fresh, measured_speed, training_faces, training_step
 
 ROUNDS, STEPS = 5, 12
 
@@ -89,7 +89,7 @@ def training_rates(run: Run, device: torch.device) -> dict:
     as_fast_as_possible(model, speed).train()
     as_fast_as_possible(averaged, speed)
     size, batch = config.crop.size, config.train.batch
-    ours = TrainingFaces(run.store, data.points_store, run.faces.markup, config.augment, size, config.train.seed)
+    ours = training_faces(run, data)
     tutorial = DataLoader(TutorialFaces(run.faces, data.training_rows, size), batch, shuffle=True, drop_last=True)
 
     def step(crops: torch.Tensor, points_crop: torch.Tensor) -> None:

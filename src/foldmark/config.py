@@ -43,6 +43,7 @@ class AugmentConfig(Section):
     rotate: float = Field(15, ge=0, le=180)  # up to +- degrees
     scale: float = Field(0.1, ge=0, le=1)  # up to +- this share, log-uniform
     shift: Share = 0.05  # up to +- this share of the crop's side
+    realign: Share = 0.5  # share of the faces that are cut as prediction cuts them anew (predict.realign)
     flip: Share = 0.5  # probability
     brightness: Share = 0.2  # up to +- this share of full white
     contrast: Share = 0.3  # up to +- this share

@@ -38,6 +38,7 @@ class FoldData:
     training_rows: np.ndarray
     held_out_rows: np.ndarray
     points_store: np.ndarray  # (n, k, 2) of all faces
+    mean_crop: np.ndarray  # (k, 2) mean training face
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
 
 
@@ -45,7 +46,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     """Train a fold from where it stands to its end and return its summary. Raises UserError on a loss that is not finite."""
     config, folder = run.config, run.fold_folder(fold)
     data = fold_data(run, fold)
-    faces = TrainingFaces(run.store, data.points_store, run.faces.markup, config.augment, config.crop.size, config.train.seed)
+    faces = training_faces(run, data)
     model, averaged, optimizer = fresh(run, data, fold, device)
     steps_per_epoch = len(data.training_rows) // config.train.batch
 
@@ -147,20 +148,27 @@ def fold_data(run: Run, fold: int) -> FoldData:
         raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
     store_to_crop = centre_affine(run.store.side, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
+    points_store = geometry.apply(run.store.px_to_store, run.faces.points_px)
     return FoldData(
         training_rows=training_rows,
         held_out_rows=np.flatnonzero((run.folds == fold) & usable),
-        points_store=geometry.apply(run.store.px_to_store, run.faces.points_px),
+        points_store=points_store,
+        mean_crop=geometry.apply(store_to_crop, points_store[training_rows]).mean(axis=0),
         px_per_crop=crop_to_px[:, [0, 1], [0, 1]],
+    )
+
+
+def training_faces(run: Run, data: FoldData) -> TrainingFaces:
+    config = run.config
+    return TrainingFaces(
+        run.store, data.points_store, data.mean_crop, run.faces.markup, config.augment, config.crop.size, config.train.seed
     )
 
 
 def fresh(run: Run, data: FoldData, fold: int, device: torch.device) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
     """A net at its seed, its averaged twin, and the optimizer."""
     train = run.config.train
-    store_to_crop = centre_affine(run.store.side, run.config.crop.size)
-    mean_crop = geometry.apply(store_to_crop, data.points_store[data.training_rows]).mean(axis=0)
-    nets = [build_model(run.config, torch.from_numpy(mean_crop), train.seed + fold).to(device) for _ in range(2)]
+    nets = [build_model(run.config, torch.from_numpy(data.mean_crop), train.seed + fold).to(device) for _ in range(2)]
     decayed = [weight for weight in nets[0].parameters() if weight.ndim > 1]
     free = [weight for weight in nets[0].parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": free, "weight_decay": 0.0}]
