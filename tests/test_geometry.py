@@ -45,6 +45,15 @@ def test_square_window_is_centred_on_the_box_to_a_pixel(box_px, enlargement):
     assert np.abs(np.array([left, top]) + side / 2 - centre).max() <= 1.01
 
 
+@given(st.floats(0.2, 5), st.floats(-180, 180), st.floats(-500, 500), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_align_finds_the_similarity_that_moved_the_points(scale, degrees, shift, seed):
+    points = np.random.default_rng(seed).uniform(0, 128, (68, 2))
+    moved_by = geometry.similarity(128, 128, scale=scale, degrees=degrees, shift=(shift, -shift))
+    found = geometry.align(geometry.apply(moved_by, points), points)
+    assert np.abs(geometry.apply(geometry.compose(found, moved_by), points) - points).max() < 1e-6
+
+
 def dot_picture(height: int, width: int, at: np.ndarray, sigma: float = 6) -> np.ndarray:
     """A bright smooth dot at x, y: its centre of mass is a point that resampling must carry along."""
     y, x = np.mgrid[:height, :width]
