@@ -127,8 +127,8 @@ def config_path(name: str) -> Path:
     if not known:
         raise UserError(f"{path}: no such config; run from Foldmark's own folder, or give the path of a .yaml file.")
     near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}" if near else f"there are {', '.join(known)}"
-    raise UserError(f"{path}: no such config; {hint}?" if near else f"{path}: no such config; {hint}.")
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+    raise UserError(f"{path}: no such config; {hint}")
 
 
 def config_text(config: Config) -> str:

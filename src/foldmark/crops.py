@@ -110,7 +110,7 @@ def read_grey(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as picture:
-                # JPEG keeps brightness apart from colour: a draft decodes only that, in about half the time.
+                # JPEG keeps brightness apart from colour: a draft decodes only that.
                 picture.draft("L", None)
                 if picture.mode.startswith("I;16") or picture.mode == "I":
                     return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)

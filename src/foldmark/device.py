@@ -44,7 +44,7 @@ def measure_speed(make_step, device: torch.device, seconds: float = 1.0) -> Spee
     """
     rates = {}
     for channels_last, bf16 in product((False, True), (False, True)):
-        # Without bf16 instructions one such step takes fifteen times as long; not even worth measuring.
+        # Without bf16 instructions the processor emulates them, far too slowly to be worth measuring.
         if bf16 and not _has_bf16(device):
             continue
         rates[channels_last, bf16] = _rate(make_step(channels_last, bf16), device, seconds)
