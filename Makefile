@@ -2,7 +2,7 @@
 
 # What you may set, as in: make train CONFIG=resnet18 FOLDS="0 1" SET="train.epochs=3"
 CONFIG ?=## config in configs/ to use (resnet18; without real faces: drawn)
-DATA_ROOT ?= data## folder that holds the iBUG archive
+DATA_ROOT ?= data## folder that holds the iBUG and IMM archives
 NAME ?=## name of the experiment (the config's)
 FOLDS ?=## folds to train, such as "0 1" (all)
 SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
@@ -13,10 +13,11 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train csv submit dashboard bench test lint lock
+.PHONY: help setup train csv submit part1 part2 extra dashboard bench test lint lock
 
 BIN := .venv/bin
 SETTINGS = --data-root "$(DATA_ROOT)" $(if $(CONFIG),--config "$(CONFIG)") $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
+PART = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)" --wandb "$(WANDB)"
 EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") --wandb "$(WANDB)"
 
 help: ## this list
@@ -33,6 +34,15 @@ csv: setup ## ensemble the finished folds; write and check submissions/<experime
 
 submit: setup ## check the CSV and upload it when Kaggle is configured
 	@$(BIN)/foldmark submit $(EXPERIMENT) $(if $(COMPETITION),--competition "$(COMPETITION)")
+
+part1: setup ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
+	@$(BIN)/foldmark part part1 $(PART)
+
+part2: setup ## the course's part 2: all 58 points on IMM; figures and page in runs/part2
+	@$(BIN)/foldmark part part2 $(PART)
+
+extra: setup ## part 2 with ResNet18, plain and anti-aliased: hours without a GPU
+	@$(BIN)/foldmark part part2-extra $(PART)
 
 dashboard: setup ## W&B's terminal dashboard over the runs made here
 	@$(BIN)/foldmark dashboard

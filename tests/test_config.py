@@ -14,7 +14,7 @@ def test_every_shipped_config_is_valid(path):
 
 def test_the_seed_config_is_the_reports_recipe():
     config = load_config(str(REPOSITORY / "configs/seed.yaml"))
-    assert (config.crop.size, config.crop.enlargement, config.crop.square) == (224, 1.0, False)
+    assert (config.crop.size, config.crop.enlargement, config.crop.square) == ((224, 224), 1.0, False)
     assert (config.train.batch, config.train.lr, config.train.loss, config.train.epochs) == (6, 1e-4, "mse", 9)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from foldmark import geometry
 from foldmark.config import CropConfig
-from foldmark.crops import open_store, read_grey, store_side
+from foldmark.crops import open_store, read_grey, store_size
 from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 
 CROP = CropConfig(size=64)
@@ -23,7 +23,7 @@ def test_one_process_and_two_build_the_same_store(faces, tmp_path):
     faces = faces.take(np.tile(np.arange(len(faces)), 2))
     one, two = (open_store(faces, CROP, tmp_path / str(workers), workers=workers) for workers in (1, 2))
     assert one.file.read_bytes() == two.file.read_bytes()
-    assert one.file.stat().st_size == len(faces) * store_side(CROP) ** 2
+    assert one.file.stat().st_size == len(faces) * int(np.prod(store_size(CROP)))
 
 
 def test_a_store_is_built_once_and_again_when_something_changes(faces, tmp_path):
@@ -51,7 +51,7 @@ def test_the_affine_of_a_crop_finds_the_eyes_of_a_drawn_face(faces, tmp_path):
     """The dark iris lies between the lid points: a wrong affine would look at skin."""
     store = open_store(faces, CROP, tmp_path)
     points_store = geometry.apply(store.px_to_store, faces.points_px)
-    inside = (points_store > 0).all(axis=(1, 2)) & (points_store < store.side - 1).all(axis=(1, 2))
+    inside = (points_store > 0).all(axis=(1, 2)) & (points_store < np.array(store.size) - 1).all(axis=(1, 2))
     assert inside.mean() > 0.5
     picture = read_grey(faces.path(0))
     at = np.rint(points_store[0, 30]).astype(int)

@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold
 
 from foldmark.errors import UserError
 from foldmark.faces import photo_name, read_ibug
-from foldmark.folds import make_folds, photo_groups, read_split, write_split
+from foldmark.folds import group_faces, hold_out_last, make_folds, read_split, write_split
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_faces_of_one_photo_share_its_name(one, other, same):
 
 @pytest.fixture(scope="module")
 def real_groups(real_faces):
-    return photo_groups(real_faces)
+    return group_faces(real_faces)
 
 
 def split_groups(groups, folds):
@@ -74,16 +74,16 @@ def test_byte_identical_pictures_are_one_group(faces):
         faces.path(0),
         next(row for row in range(len(faces)) if photo_name(faces.pictures[row]) != photo_name(faces.pictures[0])),
     )
-    before = photo_groups(faces)
+    before = group_faces(faces)
     assert before[0] != before[other]
     faces.path(other).write_bytes(first.read_bytes())
-    after = photo_groups(faces)
+    after = group_faces(faces)
     assert after[0] == after[other]
     assert len(set(after)) == len(set(before)) - 1
 
 
 def test_the_same_seed_makes_the_same_folds_and_another_seed_others(faces):
-    groups = photo_groups(faces)
+    groups = group_faces(faces)
     assert np.array_equal(make_folds(faces, groups, 3, seed=4), make_folds(faces, groups, 3, seed=4))
     assert not np.array_equal(make_folds(faces, groups, 3, seed=4), make_folds(faces, groups, 3, seed=5))
 
@@ -98,7 +98,7 @@ def edited(path, change):
 
 
 def test_a_split_file_is_read_back_in_any_order_and_edited(faces, tmp_path):
-    groups, path = photo_groups(faces), tmp_path / "split.csv"
+    groups, path = group_faces(faces), tmp_path / "split.csv"
     folds = make_folds(faces, groups, 3, seed=0)
     write_split(path, faces, groups, folds)
     edited(path, lambda rows: rows.reverse())
@@ -114,10 +114,23 @@ def test_a_split_file_is_read_back_in_any_order_and_edited(faces, tmp_path):
     assert (read_split(path, faces)[groups == moved] == (folds[0] + 1) % 3).all()
 
 
+def test_faces_in_fold_minus_one_are_never_held_out(faces, tmp_path):
+    groups, path = group_faces(faces), tmp_path / "split.csv"
+    folds = hold_out_last(faces, groups, 5)
+    write_split(path, faces, groups, folds)
+    assert np.array_equal(read_split(path, faces), folds)
+    assert set(folds) == {-1, 0}
+    assert len(set(groups[folds == 0])) == 5
+    with pytest.raises(UserError, match="hold_out_last"):
+        hold_out_last(faces, groups, len(set(groups)))
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         (lambda rows: rows[0].update(fold="x"), "not a number"),
+        (lambda rows: rows[0].update(fold="-2"), "not a number"),
+        (lambda rows: [row.update(fold="-1") for row in rows], "at least two"),
         (lambda rows: rows[0].update(fold=str(1 - int(rows[0]["fold"]))), "keep a photo in one fold"),
         (lambda rows: rows.pop(), "other data"),
         (lambda rows: [row.update(fold="0") for row in rows], "at least two"),
@@ -125,7 +138,7 @@ def test_a_split_file_is_read_back_in_any_order_and_edited(faces, tmp_path):
     ],
 )
 def test_a_split_file_that_does_not_fit_is_refused(faces, tmp_path, change, word):
-    groups, path = photo_groups(faces), tmp_path / "split.csv"
+    groups, path = group_faces(faces), tmp_path / "split.csv"
     write_split(path, faces, groups, make_folds(faces, groups, 2, seed=0))
     edited(path, change)
     with pytest.raises(UserError, match=word):

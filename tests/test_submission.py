@@ -39,7 +39,7 @@ def some_faces(boxes: list[tuple[float, float, float, float]]) -> Faces:
     centre = boxes_px[:, :2] + boxes_px[:, 2:] / 2
     points_px = centre[:, None] + plain_face() * boxes_px[:, 2:].max(axis=1)[:, None, None]
     pictures = [f"set/face_{row}.jpg" for row in range(len(boxes))]
-    return Faces(Path("nowhere"), pictures, boxes_px, points_px, np.zeros((len(boxes), 2)))
+    return Faces(Path("nowhere"), pictures, boxes_px, points_px, np.zeros((len(boxes), 2)), pictures)
 
 
 @pytest.fixture

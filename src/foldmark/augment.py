@@ -18,17 +18,19 @@ from foldmark.config import AugmentConfig
 from foldmark.crops import CropStore
 from foldmark.markup import Markup
 
+Size = tuple[int, int]  # width, height
+
 # Of the turn, scale and shift that a face keeps when it is cut anew: what a first look gets wrong.
 REALIGNED_STRENGTH = 0.4
 
 
-def centre_affine(store_side: int, size: int) -> np.ndarray:
+def centre_affine(store_size: Size, size: Size) -> np.ndarray:
     """Store crop to crop without augmentation: the middle of the store crop, pixel for pixel."""
-    return geometry.similarity(store_side, size)
+    return geometry.similarity(store_size, size)
 
 
 def random_affine(
-    config: AugmentConfig, store_to_crop: np.ndarray, size: int, rng: np.random.Generator, strength: float = 1.0
+    config: AugmentConfig, store_to_crop: np.ndarray, size: Size, rng: np.random.Generator, strength: float = 1.0
 ) -> tuple[np.ndarray, bool]:
     """The affine `store_to_crop` with random turn, scale, shift and flip after it, and whether it flips (then the caller
     swaps the points)."""
@@ -41,18 +43,18 @@ def random_affine(
     )
     flips = bool(rng.random() < config.flip)
     if flips:
-        store_to_crop = geometry.compose(geometry.flip(size), store_to_crop)
+        store_to_crop = geometry.compose(geometry.flip(size[0]), store_to_crop)
     return geometry.compose(jitter, store_to_crop), flips
 
 
-def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: int) -> np.ndarray:
-    """Resample a store crop to (size, size); beyond its edges the edge pixels go on."""
-    return cv2.warpAffine(store_crop, store_to_crop, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: Size) -> np.ndarray:
+    """Resample a store crop to `size`; beyond its edges the edge pixels go on."""
+    return cv2.warpAffine(store_crop, store_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def photometric(config: AugmentConfig, size: int) -> albumentations.Compose:
+def photometric(config: AugmentConfig, size: Size) -> albumentations.Compose:
     """Brightness, contrast, blur, noise and hidden patches; nothing that moves a point."""
-    patch = (max(1, size // 10), max(2, size // 3))
+    patch = (max(1, min(size) // 10), max(2, min(size) // 3))
     steps = [
         albumentations.RandomBrightnessContrast(config.brightness, config.contrast, p=1),
         albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur),
@@ -63,7 +65,7 @@ def photometric(config: AugmentConfig, size: int) -> albumentations.Compose:
 
 
 class TrainingFaces(torch.utils.data.Dataset):
-    """Augmented crops: item (row, epoch) gives a uint8 crop (1, size, size) and its points_crop float32 (k, 2).
+    """Augmented crops: item (row, epoch) gives a uint8 crop (1, height, width) and its points_crop float32 (k, 2).
 
     The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact.
     points_store: (n, k, 2) in the frame of the store crops. mean_crop: (k, 2) mean face of the plain crops; a share of the
@@ -77,7 +79,7 @@ class TrainingFaces(torch.utils.data.Dataset):
         mean_crop: np.ndarray,
         markup: Markup,
         config: AugmentConfig,
-        size: int,
+        size: Size,
         seed: int,
     ) -> None:
         self.store, self.points_store, self.mean_crop, self.markup = store, points_store, mean_crop, markup
@@ -93,7 +95,7 @@ class TrainingFaces(torch.utils.data.Dataset):
         if rng.random() < self.config.realign:
             base, strength = geometry.align(self.points_store[row], self.mean_crop), REALIGNED_STRENGTH
         else:
-            base, strength = centre_affine(self.store.side, self.size), 1.0
+            base, strength = centre_affine(self.store.size, self.size), 1.0
         affine, flips = random_affine(self.config, base, self.size, rng, strength)
         crop = warp(self.store[row], affine, self.size)
         points_crop = geometry.apply(affine, self.points_store[row])

@@ -35,7 +35,7 @@ ROUNDS, STEPS = 5, 12
 class TutorialFaces(Dataset):
     """The loader that the course's users write: open the full picture, cut the raw box, resize, jitter, turn - each time."""
 
-    def __init__(self, faces: Faces, rows: np.ndarray, size: int) -> None:
+    def __init__(self, faces: Faces, rows: np.ndarray, size: tuple[int, int]) -> None:
         self.faces, self.rows, self.size = faces, rows, size
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class TutorialFaces(Dataset):
         picture = Image.open(self.faces.path(row)).convert("RGB")
         picture = functional.to_grayscale(picture)
         face = functional.crop(picture, int(top), int(left), int(height), int(width))
-        face = functional.resize(face, [self.size, self.size])
+        face = functional.resize(face, [self.size[1], self.size[0]])
         face = functional.adjust_brightness(face, np.random.uniform(0.8, 1.2))
         degrees = np.random.uniform(-15, 15)
         face = functional.rotate(face, degrees)
@@ -68,7 +68,7 @@ def bench(config: Config, data: Data, device_name: str) -> None:
     figures = {
         "date": date.today().isoformat(),
         "machine": machine(device),
-        "settings": {"crop": config.crop.size, "batch": config.train.batch, "faces": len(faces), "drawn faces": data.drawn},
+        "settings": {"crop": list(config.crop.size), "batch": config.train.batch, "faces": len(faces), "drawn faces": data.drawn},
         **training_rates(run, device),
         **store_rates(faces, config, store),
         "prediction with flip, pictures/s": prediction_rate(run, device),
@@ -76,7 +76,7 @@ def bench(config: Config, data: Data, device_name: str) -> None:
     }
     for key, value in figures.items():
         console.print(f"{key}: {value}")
-    path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size}px{'-drawn' if data.drawn else ''}.json"
+    path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size[0]}px{'-drawn' if data.drawn else ''}.json"
     write_text(path, json.dumps(figures, indent=1) + "\n")
     console.print(f"made: {path}")
 

@@ -77,6 +77,20 @@ def submit(
 
 
 @app.command()
+def part(
+    name: Annotated[str, typer.Argument(help="part1, part2 or part2-extra.")],
+    data_root: DataRoot = Path("data"),
+    set_: Set = None,
+    device: Device = "auto",
+    wandb: Wandb = "offline",
+) -> None:
+    """Rerun a part of the course on the IMM faces; figures and a page in runs/<part>."""
+    from foldmark import parts
+
+    parts.run_part(name, data_root, _overrides(set_), device, wandb)
+
+
+@app.command()
 def dashboard() -> None:
     """Open W&B's terminal dashboard over the runs made here."""
     from foldmark import tracking

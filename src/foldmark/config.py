@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from foldmark.errors import UserError
 
@@ -18,25 +18,50 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _pair(size: Any) -> Any:
+    return [size, size] if isinstance(size, int) else size
+
+
+Side = Annotated[int, Field(ge=32, le=1024)]
+
+
 class DataConfig(Section):
+    set: Literal["ibug", "imm"] = "ibug"  # which of the published sets to look for below DATA_ROOT
+    points: list[Annotated[int, Field(ge=0)]] | None = None  # learn only these points of the markup
     skip_damaged: bool = False  # leave damaged training pictures out instead of stopping
 
 
 class CropConfig(Section):
-    size: int = Field(128, ge=32, le=1024)  # side in pixels of what the net sees
+    # Width and height in pixels of what the net sees; one number means a square.
+    size: Annotated[tuple[Side, Side], BeforeValidator(_pair)] = (128, 128)
     enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
     margin: float = Field(1.4, ge=1, le=3)  # the store crop's side over the crop's: room for augmentation
-    square: bool = True  # False: the box's own shape, squeezed into the square
+    square: bool = True  # False: the box's own shape, squeezed into the size
+
+    @model_validator(mode="after")
+    def _square_size(self) -> "CropConfig":
+        if self.square and self.size[0] != self.size[1]:
+            raise ValueError("a square crop needs a square size; set crop.square=false to cut the box's own shape")
+        return self
 
 
 class FoldsConfig(Section):
     count: int = Field(5, ge=2, le=100)
     seed: int = Field(0, ge=0)
+    hold_out_last: int | None = Field(None, ge=1)  # not K folds but one: the last so many photos or people by name
     file: Path | None = None  # a split file to use instead of making one
 
 
 class ModelConfig(Section):
-    name: Literal["resnet18"] = "resnet18"
+    name: Literal["resnet18", "cnn"] = "resnet18"
+    # Where resnet18 is anti-aliased: nowhere, at every stride, or only in its first or last ones.
+    blur: Literal["none", "all", "early", "late"] = "none"
+    blur_size: int = Field(4, ge=2, le=7)  # taps of the blur
+    channels: list[Annotated[int, Field(ge=1, le=1024)]] = Field([16, 32, 32, 32], min_length=1, max_length=8)  # cnn: its convs
+    kernel: Literal[3, 5, 7] = 3  # cnn
+    hidden: int = Field(128, ge=1, le=4096)  # cnn: width of the first linear layer
+    norm: bool = False  # cnn: batch normalisation after each conv
+    standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
 
 
 class AugmentConfig(Section):
@@ -83,6 +108,14 @@ class Config(Section):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
+
+    @model_validator(mode="after")
+    def _settings_fit_each_other(self) -> "Config":
+        if self.model.name == "cnn" and min(self.crop.size) >> len(self.model.channels) == 0:
+            raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
+        if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
+            raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
+        return self
 
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.

@@ -32,14 +32,14 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 @dataclass
 class CropStore:
-    """n store crops of one size: `crops[row]` reads one (side, side) uint8 array.
+    """n store crops of one size (width, height): `crops[row]` reads one (height, width) uint8 array.
 
     px_to_store: (n, 2, 3) original picture to store crop.
     damaged: row -> what is wrong with its picture; such rows hold zeros.
     """
 
     file: Path
-    side: int
+    size: tuple[int, int]
     px_to_store: np.ndarray
     damaged: dict[int, str] = field(default_factory=dict)
 
@@ -53,21 +53,23 @@ class CropStore:
         # Plain reads rather than a memory map: the page cache serves both, but a map would count as this process's memory.
         if self._descriptor is None:
             self._descriptor = os.open(self.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        size = self.side**2
+        width, height = self.size
+        count = width * height
         if hasattr(os, "pread"):
-            content = os.pread(self._descriptor, size, row * size)
+            content = os.pread(self._descriptor, count, row * count)
         else:
-            os.lseek(self._descriptor, row * size, os.SEEK_SET)
-            content = os.read(self._descriptor, size)
-        return np.frombuffer(content, np.uint8).reshape(self.side, self.side)
+            os.lseek(self._descriptor, row * count, os.SEEK_SET)
+            content = os.read(self._descriptor, count)
+        return np.frombuffer(content, np.uint8).reshape(height, width)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_descriptor": None}
 
 
-def store_side(config: CropConfig) -> int:
-    """Side in pixels of a store crop; even with the crop's, so that its middle is cut pixel for pixel."""
-    return config.size + 2 * round(config.size * (config.margin - 1) / 2)
+def store_size(config: CropConfig) -> tuple[int, int]:
+    """Width and height of a store crop; even with the crop's, so that its middle is cut pixel for pixel."""
+    width, height = (side + 2 * round(side * (config.margin - 1) / 2) for side in config.size)
+    return width, height
 
 
 def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | None = None, progress=None) -> CropStore:
@@ -77,12 +79,13 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
     not raise; they are listed in `damaged`, and the caller decides.
     """
     key = digest([FORMAT, config.model_dump(), [_fingerprint(faces, row) for row in range(len(faces))]])
-    side = store_side(config)
+    size = store_size(config)
+    whole = len(faces) * size[0] * size[1]
     pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
     px_to_store = np.stack([_cut(faces, row, config)[1] for row in range(len(faces))])
     # The notes are written last: where they are, the store is complete.
-    if not notes.is_file() or not pixels.is_file() or pixels.stat().st_size != len(faces) * side**2:
-        require_space(cache, len(faces) * side**2, "the crop store")
+    if not notes.is_file() or not pixels.is_file() or pixels.stat().st_size != whole:
+        require_space(cache, whole, "the crop store")
         damaged = {}
         with atomic_path(pixels) as temporary, temporary.open("wb") as file:
             for row, (crop, problem) in enumerate(_cut_all(faces, config, workers)):
@@ -93,7 +96,7 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
                     progress(row + 1)
         write_text(notes, json.dumps(damaged))
     damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
-    return CropStore(pixels, side, px_to_store, damaged)
+    return CropStore(pixels, size, px_to_store, damaged)
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -146,14 +149,14 @@ def refuse_damaged(faces: Faces, store: CropStore, hint: str) -> None:
 
 def _cut(faces: Faces, row: int, config: CropConfig) -> tuple[tuple[int, int, int, int], np.ndarray]:
     """The window in the original picture of one store crop, and the affine from picture to crop."""
-    side = store_side(config)
-    enlargement = config.enlargement * side / config.size
+    width, height = store_size(config)
+    enlargement = config.enlargement * width / config.size[0]
     if config.square:
         left, top, wide = geometry.square_window(faces.boxes_px[row], enlargement)
         high = wide
     else:
         left, top, wide, high = geometry.box_window(faces.boxes_px[row], enlargement)
-    return (left, top, wide, high), geometry.resize(side / wide, side / high, left, top)
+    return (left, top, wide, high), geometry.resize(width / wide, height / high, left, top)
 
 
 def _fingerprint(faces: Faces, row: int) -> list:
@@ -168,7 +171,7 @@ def _fingerprint(faces: Faces, row: int) -> list:
 def _cut_all(faces: Faces, config: CropConfig, workers: int | None) -> Iterator[tuple[bytes, str]]:
     workers = workers or os.cpu_count() or 1
     jobs = [
-        (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces, row, config)[0], store_side(config))
+        (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces, row, config)[0], store_size(config))
         for row in range(len(faces))
     ]
     if workers == 1 or len(jobs) < 64:
@@ -179,7 +182,7 @@ def _cut_all(faces: Faces, config: CropConfig, workers: int | None) -> Iterator[
 
 
 def _cut_one(job: tuple) -> tuple[bytes, str]:
-    path, stated_size, window, side = job
+    path, stated_size, window, store = job
     cv2.setNumThreads(1)
     try:
         picture = read_grey(path)
@@ -191,5 +194,5 @@ def _cut_one(job: tuple) -> tuple[bytes, str]:
         if max(width, height) > 20 * max(size) or left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0:
             raise ValueError(f"has a box that does not fit it (the crop would be {width}x{height} pixels at {left}, {top})")
     except ValueError as error:
-        return bytes(side**2), str(error)
-    return cut(picture, window, (side, side)).tobytes(), ""
+        return bytes(store[0] * store[1]), str(error)
+    return cut(picture, window, store).tobytes(), ""

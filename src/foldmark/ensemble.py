@@ -65,7 +65,7 @@ def oof_scores(folder: Path, faces: Faces) -> tuple[list[dict], dict[str, float]
     folds = require_finished(folder)
     rows, points_px = zip(*(read_oof(folder / f"fold{fold}") for fold in folds), strict=True)
     rows = np.concatenate(rows)
-    overall = scores(np.concatenate(points_px), faces.points_px[rows], faces.markup)
+    overall = scores(np.concatenate(points_px), faces.take(rows))
     return [read_summary(folder / f"fold{fold}") for fold in folds], {"faces": len(rows), **overall}
 
 

@@ -32,6 +32,8 @@ class Faces:
     boxes_px: (n, 4) left, top, width, height in the original picture.
     points_px: (n, k, 2) in the original picture; None where the points are withheld.
     sizes_px: (n, 2) width, height of the picture as the label file states them, 0 where it does not.
+    groups: n names; faces that share one belong together in a split: one photo or, where the set names them, one person.
+    eye_distance_px: (n,) between the outer eye corners, which the NME is measured in; None without points.
     """
 
     root: Path
@@ -39,7 +41,16 @@ class Faces:
     boxes_px: np.ndarray
     points_px: np.ndarray | None
     sizes_px: np.ndarray
+    groups: list[str]
     markup: Markup = IBUG68
+    eye_distance_px: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        # Kept apart from the points, so that picking some of them does not lose the measure of their error.
+        if self.points_px is not None and self.eye_distance_px is None:
+            left, right = self.markup.eyes
+            distance = np.linalg.norm(self.points_px[:, left] - self.points_px[:, right], axis=1)
+            object.__setattr__(self, "eye_distance_px", distance)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -53,7 +64,14 @@ class Faces:
             boxes_px=self.boxes_px[rows],
             points_px=None if self.points_px is None else self.points_px[rows],
             sizes_px=self.sizes_px[rows],
+            groups=[self.groups[row] for row in rows],
+            eye_distance_px=None if self.eye_distance_px is None else self.eye_distance_px[rows],
         )
+
+    def pick_points(self, points: list[int]) -> "Faces":
+        """The faces with only these points of their markup. Raises UserError for points that a flip would lose."""
+        markup = self.markup.pick(points)
+        return replace(self, markup=markup, points_px=None if self.points_px is None else self.points_px[:, points])
 
     def path(self, row: int) -> Path:
         return self.root / self.pictures[row]
@@ -109,6 +127,7 @@ def read_ibug(xml: Path, *, with_points: bool) -> Faces:
         boxes_px=np.array(boxes),
         points_px=np.array(points) if with_points else None,
         sizes_px=np.array(sizes),
+        groups=[photo_name(picture) for picture in pictures],
     )
 
 

@@ -1,6 +1,8 @@
-"""Folds that cannot leak: a photo, with its mirror twin, its sibling faces and its byte-identical copies, stays whole.
+"""Folds that cannot leak: a photo, with its mirror twin, its sibling faces and its byte-identical copies, stays whole, and
+so does a person where the set names people.
 
-The split is a CSV file (picture, box, source, group, fold) that can be read, edited and reused.
+The split is a CSV file (picture, box, source, group, fold) that can be read, edited and reused. Faces in fold -1 are
+never held out: every fold trains on them.
 """
 
 import hashlib
@@ -13,21 +15,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from foldmark.errors import UserError
-from foldmark.faces import Faces, photo_name
+from foldmark.faces import Faces
 from foldmark.files import write_text
 
 COLUMNS = ["picture", "box", "source", "group", "fold"]
 
 
-def photo_groups(faces: Faces) -> np.ndarray:
-    """Group number (n,) of each face: faces of one photo, or of files with the same bytes, share it."""
-    names = [photo_name(picture) for picture in faces.pictures]
+def group_faces(faces: Faces) -> np.ndarray:
+    """Group number (n,) of each face: faces of one photo or person, or of files with the same bytes, share it."""
     with ThreadPoolExecutor() as pool:
         contents = list(pool.map(_content_digest, [faces.path(row) for row in range(len(faces))]))
-    # Each face is joined to the first of its photo name and to the first of its content; what hangs together is a group.
+    # Each face is joined to the first of its group's name and to the first of its content; what hangs together is a group.
     everyone = np.arange(len(faces))
     joined_to = []
-    for keys in (names, contents):
+    for keys in (faces.groups, contents):
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         joined_to.append(first[inverse])
     edges = coo_array((np.ones(2 * len(faces)), (np.tile(everyone, 2), np.concatenate(joined_to))), shape=(len(faces),) * 2)
@@ -54,6 +55,20 @@ def make_folds(faces: Faces, groups: np.ndarray, count: int, seed: int) -> np.nd
     return folds
 
 
+def hold_out_last(faces: Faces, groups: np.ndarray, count: int) -> np.ndarray:
+    """Fold number (n,) of each face: 0 for the last `count` groups in the order of their names, else -1, never held out.
+
+    The course's split of IMM is its last 8 people. Raises UserError if nothing would be left to train on.
+    """
+    names = np.array(faces.groups)
+    # A group may hold several names (identical files under two): its last name counts.
+    last_name = {group: max(names[groups == group].tolist()) for group in np.unique(groups)}
+    if count >= len(last_name):
+        raise UserError(f"folds.hold_out_last: {count} of {len(last_name)} photos or people leaves none to train on; lower it.")
+    held_out = sorted(last_name, key=last_name.get)[-count:]
+    return np.where(np.isin(groups, held_out), 0, -1)
+
+
 def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray) -> None:
     columns = (faces.pictures, _box_texts(faces), faces.sources, groups, folds)
     write_text(path, pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True))).to_csv(index=False))
@@ -72,8 +87,8 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
         raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
     fold_of, fold_of_group = {}, {}
     for number, row in enumerate(table.to_dict("records"), start=2):
-        if not row["fold"].isascii() or not row["fold"].isdigit():
-            raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0.")
+        if row["fold"] != "-1" and not (row["fold"].isascii() and row["fold"].isdigit()):
+            raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0, nor -1 for never held out.")
         fold = int(row["fold"])
         if fold_of_group.setdefault(row["group"], fold) != fold:
             raise UserError(
@@ -87,9 +102,9 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
         what = f"{missing[0][0]} is not in it" if missing else "it lists faces that are not in the data"
         raise UserError(f"{path}: the split was made for other data ({what}); remove it to make a new one.")
     folds = np.array([fold_of[key] for key in keys])
-    count = folds.max() + 1
-    if count < 2 or len(np.unique(folds)) != count:
-        raise UserError(f"{path}: folds must be numbered from 0 without a gap, and at least two.")
+    numbers = np.unique(folds)
+    if len(numbers) < 2 or not np.array_equal(numbers[numbers >= 0], np.arange(numbers.max() + 1)):
+        raise UserError(f"{path}: folds must be numbered from 0 without a gap, and at least two (one, if some faces are in -1).")
     return folds
 
 

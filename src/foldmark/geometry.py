@@ -41,15 +41,20 @@ def resize(scale_x: float, scale_y: float, left: float = 0.0, top: float = 0.0) 
 
 
 def similarity(
-    size_from: float, size_to: float, *, scale: float = 1.0, degrees: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
+    size_from: tuple[int, int],
+    size_to: tuple[int, int],
+    *,
+    scale: float = 1.0,
+    degrees: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Turn and scale about the centre of a square of `size_from` pixels, then move that centre to the centre of a square
-    of `size_to` pixels plus `shift` (x, y in target pixels)."""
+    """Turn and scale about the centre of a picture of `size_from` (width, height), then move that centre to the centre of
+    one of `size_to` plus `shift` (x, y in target pixels)."""
     angle = np.deg2rad(degrees)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
-    centre_from, centre_to = (size_from - 1) / 2, (size_to - 1) / 2
-    offset = np.array([centre_to, centre_to]) + shift - linear @ [centre_from, centre_from]
+    centre_from, centre_to = (np.array(size_from) - 1) / 2, (np.array(size_to) - 1) / 2
+    offset = centre_to + shift - linear @ centre_from
     return np.column_stack([linear, offset])
 
 

@@ -1,4 +1,4 @@
-"""The losses: each takes the differences (n, k, 2) in percent of the crop's side and gives one number."""
+"""The losses: each takes the differences (n, k, 2) in percent of the crop's width and gives one number."""
 
 import torch
 from torch.nn.functional import smooth_l1_loss
@@ -13,7 +13,7 @@ def mse(difference: torch.Tensor) -> torch.Tensor:
 
 
 def smooth_l1(difference: torch.Tensor) -> torch.Tensor:
-    """Squared below one percent of the crop's side, absolute above."""
+    """Squared below one percent of the crop's width, absolute above."""
     return smooth_l1_loss(difference, torch.zeros_like(difference))
 
 

@@ -8,22 +8,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foldmark.errors import UserError
+
 
 @dataclass(frozen=True)
 class Markup:
     """A landmark markup.
 
     `mirror` (n,) gives, for each point of a flipped picture, the index of the point it was before: flipped points are
-    `points[mirror]` with x' = width - 1 - x. `eyes` are the two outer eye corners whose distance normalises the NME.
-    `lines` are runs of point indices to draw.
+    `points[mirror]` with x' = width - 1 - x. `eyes` are the two outer eye corners whose distance normalises the NME, None for a
+    part of a markup, as is then `nose_tip`. `lines` are runs of point indices to draw.
     """
 
     name: str
     count: int
     mirror: np.ndarray
-    eyes: tuple[int, int]
+    eyes: tuple[int, int] | None
+    nose_tip: int | None
     regions: dict[str, list[int]]
     lines: list[list[int]]
+
+    def pick(self, points: list[int]) -> "Markup":
+        """The markup of these points only; lines and eyes that lose a point go. Raises UserError for indices that are
+        not there, there twice, or lack their mirror partner."""
+        if not points or len(set(points)) < len(points) or max(points) >= self.count:
+            raise UserError(f"data.points: {points} are not different points of 0 to {self.count - 1}.")
+        lost = [point for point in points if self.mirror[point] not in points]
+        if lost:
+            raise UserError(f"data.points: point {lost[0]} needs its mirror partner {self.mirror[lost[0]]}, or a flip loses it.")
+        place = {point: index for index, point in enumerate(points)}
+        mirror = np.array([place[self.mirror[point]] for point in points])
+        mirror.setflags(write=False)
+        regions = {name: [place[point] for point in region if point in place] for name, region in self.regions.items()}
+        return Markup(
+            name=f"{self.name} of {len(points)}",
+            count=len(points),
+            mirror=mirror,
+            eyes=None,
+            nose_tip=None,
+            regions={name: region for name, region in regions.items() if region},
+            lines=[[place[point] for point in line] for line in self.lines if set(line) <= set(points)],
+        )
 
 
 def _mirror(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
@@ -55,6 +80,7 @@ IBUG68 = Markup(
         + [(60, 64), (61, 63), (67, 65)],
     ),
     eyes=(36, 45),
+    nose_tip=30,
     regions={
         "jaw": _run(0, 16),
         "left brow": _run(17, 21),
@@ -90,6 +116,7 @@ IMM58 = Markup(
         + [(47 + i, 57 - i) for i in range(5)],
     ),
     eyes=(21, 13),
+    nose_tip=52,
     regions={
         "jaw": _run(0, 12),
         "right eye": _run(13, 20),

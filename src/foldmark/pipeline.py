@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from foldmark import geometry, tracking
 from foldmark.config import Config, load_config
-from foldmark.data import BANNER, Data, drawn_data, find_data
+from foldmark.data import BANNER, HOW_TO_GET, Data, drawn_data, find_data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.folds import read_split
-from foldmark.metrics import face_nme
+from foldmark.metrics import face_nme, mean_face_px, scores
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
 from foldmark.run import CACHE, RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
@@ -25,16 +26,21 @@ def experiment(data_root: Path, config: str | None, name: str | None, overrides:
     """The name, config and data that the user's settings mean. On drawn faces experiments get names of their own, so
     that a run on real ones never mixes with them."""
     # A typing error in a key should not wait for faces to be drawn.
-    load_config(config or "resnet18", overrides)
-    data = find_data(data_root)
-    if data is None or data.drawn:
-        console.print(BANNER.format(root=data_root))
-    data = data or drawn_data(CACHE)
+    kind = load_config(config or "resnet18", overrides).data.set
+    data = find_or_draw(data_root, kind)
     chosen = config or ("drawn" if data.drawn else "resnet18")
     settings = load_config(chosen, overrides)
     stem = Path(chosen).stem
     own_name = f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
     return name or own_name, settings, data
+
+
+def find_or_draw(data_root: Path, kind: str) -> Data:
+    """The real set of this kind, or the drawn one, which is announced loudly."""
+    data = find_data(data_root, kind)
+    if data is None or data.drawn:
+        console.print(BANNER.format(root=data_root, how=HOW_TO_GET[kind]))
+    return data or drawn_data(CACHE, kind)
 
 
 def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str) -> None:
@@ -57,19 +63,23 @@ def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, 
         if summary:
             console.print(f"fold {fold} is finished: {_figures(summary)}")
             continue
-        summary = _train_one(name, run, fold, folds, device, wandb_mode)
+        summary = train_one(name, run, fold, folds, device, wandb_mode)
         console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
     _, overall = oof_scores(run.folder, run.faces)
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
     console.print(f"made: {run.folder} (metrics.csv, faces.png and checkpoints in each fold). Next: make submit csv")
 
 
-def _train_one(name: str, run: Run, fold: int, folds: list[int], device, wandb_mode: str) -> dict:
+def train_one(
+    name: str, run: Run, fold: int, folds: list[int], device: torch.device, wandb_mode: str, job_type: str = "train"
+) -> dict:
+    """Train one fold with its progress bar, its W&B run in the group `name` and its sheet of faces; return its summary."""
     folder = run.fold_folder(fold)
-    held_out = np.flatnonzero((run.folds == fold) & [row not in run.store.damaged for row in range(len(run.faces))])
+    held_out = run.held_out_rows(fold)
     settings = {**run.config.model_dump(mode="json"), "fold": fold}
     with (
-        tracking.start(name, f"{name}-fold{fold}", "train", settings, folder, wandb_mode) as tracker,
+        tracking.start(name, f"{run.folder.name}-fold{fold}", job_type, settings, folder, wandb_mode) as tracker,
         FoldProgress(fold, folds, run.config.train.epochs) as progress,
     ):
 
@@ -78,19 +88,19 @@ def _train_one(name: str, run: Run, fold: int, folds: list[int], device, wandb_m
             tracker.log({key: value for key, value in row.items() if value is not None}, row["epoch"])
             if points_px is not None:
                 shown = np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
-                pictures = [(_drawn_crop(run, held_out[i], points_px[i]), run.faces.pictures[held_out[i]]) for i in shown]
+                pictures = [(drawn_crop(run, held_out[i], points_px[i]), run.faces.pictures[held_out[i]]) for i in shown]
                 tracker.pictures("held-out faces", pictures, row["epoch"])
 
         summary = train_fold(run, fold, device, on_epoch, progress.batch)
-        tracker.summary({"oof_mae_px": summary["mae_px"], "oof_nme": summary["nme"]})
+        tracker.summary({f"oof_{key}": summary[key] for key in ("mae_px", "nme", "mse")})
     rows, points_px = read_oof(folder)
-    nme = face_nme(points_px, run.faces.points_px[rows], run.faces.markup)
+    nme = face_nme(points_px, run.faces.take(rows))
     # From the best face to the worst, so that one look shows what the figure stands for.
     shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(12, len(rows))).astype(int)]
     save_png(
         folder / "faces.png",
         sheet(
-            [_drawn_crop(run, rows[i], points_px[i]) for i in shown],
+            [drawn_crop(run, rows[i], points_px[i]) for i in shown],
             columns=4,
             captions=[f"NME {nme[i]:.1f} %" for i in shown],
             legend=True,
@@ -99,7 +109,18 @@ def _train_one(name: str, run: Run, fold: int, folds: list[int], device, wandb_m
     return summary
 
 
-def _drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
+def mean_face_scores(run: Run, folds: list[int]) -> dict[str, float]:
+    """What the boxes alone give on the held-out faces of these folds: the row that a net has to beat."""
+    rows = [run.held_out_rows(fold) for fold in folds]
+    points_px = [
+        mean_face_px(run.faces.take(run.training_rows(fold)), run.faces.take(held_out))
+        for fold, held_out in zip(folds, rows, strict=True)
+    ]
+    return scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
+
+
+def drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
+    """A face's store crop, enlarged, with truth and prediction (k, 2) drawn in."""
     px_to_store = run.store.px_to_store[row]
     truth_store, points_store = (geometry.apply(px_to_store, points) for points in (run.faces.points_px[row], points_px))
     return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=360)
@@ -135,5 +156,5 @@ def submit(name: str, data: Data, overrides: list[str], device_name: str, wandb_
     upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
 
 
-def _figures(scores: dict) -> str:
-    return f"MAE {scores['mae_px']:.2f} px, NME {scores['nme']:.2f} %"
+def _figures(figures: dict) -> str:
+    return f"MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %"

@@ -26,22 +26,31 @@ def predict_points(
     points_store = []
     for start in range(0, len(rows), config.predict.batch):
         crops = [store[row] for row in rows[start : start + config.predict.batch]]
-        store_to_crop = np.repeat(centre_affine(store.side, size)[None], len(crops), axis=0)
+        store_to_crop = np.repeat(centre_affine(store.size, size)[None], len(crops), axis=0)
         for _ in range(config.predict.realign):
-            points = _predict_batch(model, crops, store_to_crop, size, markup, device, flip=False)
+            points = look(model, crops, store_to_crop, size, markup, device)
             store_to_crop = np.stack([geometry.align(face, mean_crop) for face in points])
-        points_store.append(_predict_batch(model, crops, store_to_crop, size, markup, device, flip=config.predict.flip))
+        points_store.append(look(model, crops, store_to_crop, size, markup, device, flip=config.predict.flip))
     return geometry.apply(geometry.invert(store.px_to_store[rows]), np.concatenate(points_store))
 
 
 @torch.inference_mode()
-def _predict_batch(model, crops: list, store_to_crop: np.ndarray, size: int, markup: Markup, device, *, flip: bool) -> np.ndarray:
-    """points_store (n, k, 2) of some store crops, seen through these affines (n, 2, 3)."""
+def look(
+    model: nn.Module,
+    crops: list[np.ndarray],
+    store_to_crop: np.ndarray,
+    size: tuple[int, int],
+    markup: Markup,
+    device: torch.device,
+    *,
+    flip: bool = False,
+) -> np.ndarray:
+    """points_store (n, k, 2) of some store crops, seen once through these affines (n, 2, 3)."""
     seen = np.stack([warp(crop, affine, size) for crop, affine in zip(crops, store_to_crop, strict=True)])
     seen = torch.from_numpy(seen)[:, None].to(device)
     model.eval()
     points_crop = model(seen).cpu().double().numpy()
     if flip:
         flipped = model(seen.flip(3)).cpu().double().numpy()
-        points_crop = (points_crop + geometry.apply(geometry.flip(size), flipped)[:, markup.mirror]) / 2
+        points_crop = (points_crop + geometry.apply(geometry.flip(size[0]), flipped)[:, markup.mirror]) / 2
     return geometry.apply(geometry.invert(store_to_crop), points_crop)

@@ -26,7 +26,7 @@ from foldmark.data import Data
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import atomic_path, write_text
-from foldmark.folds import make_folds, photo_groups, read_split, write_split
+from foldmark.folds import group_faces, hold_out_last, make_folds, read_split, write_split
 
 RUNS = Path("runs")
 CACHE = Path("cache")
@@ -45,6 +45,16 @@ class Run:
     def fold_folder(self, fold: int) -> Path:
         return self.folder / f"fold{fold}"
 
+    def held_out_rows(self, fold: int) -> np.ndarray:
+        return np.flatnonzero((self.folds == fold) & self._usable)
+
+    def training_rows(self, fold: int) -> np.ndarray:
+        return np.flatnonzero((self.folds != fold) & self._usable)
+
+    @property
+    def _usable(self) -> np.ndarray:
+        return ~np.isin(np.arange(len(self.faces)), list(self.store.damaged))
+
 
 def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
     """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config
@@ -52,12 +62,15 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
     folder = RUNS / name
     if (folder / "config.yaml").exists():
         _refuse_changes(folder, stored_config(folder), config)
-    faces = data.train
+    faces = data.train if config.data.points is None else data.train.pick_points(config.data.points)
     split = folder / "split.csv"
     new = not split.exists()
     if new and not config.folds.file:
-        groups = photo_groups(faces)
-        folds = make_folds(faces, groups, config.folds.count, config.folds.seed)
+        groups = group_faces(faces)
+        if config.folds.hold_out_last:
+            folds = hold_out_last(faces, groups, config.folds.hold_out_last)
+        else:
+            folds = make_folds(faces, groups, config.folds.count, config.folds.seed)
     else:
         folds = read_split(config.folds.file if new else split, faces)
     store = open_store(faces, config.crop, CACHE, progress=progress)

@@ -18,12 +18,13 @@ from foldmark.checkpoint import load_checkpoint, save_checkpoint
 from foldmark.config import Config, TrainConfig
 from foldmark.device import Speed, measure_speed
 from foldmark.errors import UserError
-from foldmark.files import write_text
+from foldmark.faces import Faces
+from foldmark.files import digest, write_text
 from foldmark.losses import LOSSES
 from foldmark.metrics import scores
 from foldmark.model import build_model
 from foldmark.predict import predict_points
-from foldmark.run import Run, write_oof
+from foldmark.run import CACHE, Run, write_oof
 
 # After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
 OnEpoch = Callable[[dict, np.ndarray | None], None]
@@ -48,6 +49,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     data = fold_data(run, fold)
     faces = training_faces(run, data)
     model, averaged, optimizer = fresh(run, data, fold, device)
+    held_out = run.faces.take(data.held_out_rows)
     steps_per_epoch = len(data.training_rows) // config.train.batch
 
     history, best = [], math.inf
@@ -80,25 +82,28 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
                     f"{folder}: the loss is {loss} in epoch {epoch + 1}, in a batch with {names} ...; "
                     "lower train.lr under a new NAME=... (last.pt holds the last good epoch)."
                 )
-            error = (points_crop - truth_crop).abs().mean(1).cpu().numpy()
-            errors.append((error * data.px_per_crop[rows]).mean())
-            on_batch(epoch + (batch + 1) / steps_per_epoch, errors[-1])
+            difference_crop = (points_crop - truth_crop).cpu().numpy()
+            errors.append(batch_errors(difference_crop, data.px_per_crop[rows], run.faces.boxes_px[rows]))
+            on_batch(epoch + (batch + 1) / steps_per_epoch, errors[-1]["train_mae_px"])
         seconds = time.perf_counter() - started
 
         row = {
             "epoch": epoch + 1,
             "loss": float(np.mean(losses)),
-            "train_mae_px": float(np.mean(errors)),
+            **{key: float(np.mean([batch[key] for batch in errors])) for key in errors[0]},
             "lr": optimizer.param_groups[0]["lr"],
             "seconds": round(seconds, 2),
             "faces_per_second": round(steps_per_epoch * config.train.batch / seconds, 1),
             "mae_px": None,
             "nme": None,
+            "mse": None,
+            "mse_crop": None,
         }
         points_px = None
         if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
             points_px = predict_points(averaged, run.store, data.held_out_rows, plain, run.faces.markup, device)
-            row |= scores(points_px, run.faces.points_px[data.held_out_rows], run.faces.markup)
+            row |= scores(points_px, held_out)
+            row["mse_crop"] = mse_crop(points_px, held_out, data.px_per_crop[data.held_out_rows])
             if row["nme"] < best:
                 best = row["nme"]
                 save_checkpoint(folder / "best.pt", {"averaged": averaged.state_dict(), "epoch": epoch + 1, "nme": best})
@@ -124,13 +129,13 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
 def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: list[dict], best: float, device) -> dict:
     """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
     folder = run.fold_folder(fold)
-    truth_px = run.faces.points_px[data.held_out_rows]
     points_px = predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device)
     write_oof(folder, data.held_out_rows, points_px)
     summary = {
         "fold": fold,
         "faces": len(data.held_out_rows),
-        **scores(points_px, truth_px, run.faces.markup),
+        **scores(points_px, run.faces.take(data.held_out_rows)),
+        "mse_crop": mse_crop(points_px, run.faces.take(data.held_out_rows), data.px_per_crop[data.held_out_rows]),
         "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
         "epochs": len(history),
         "seconds": round(sum(row["seconds"] for row in history), 1),
@@ -142,16 +147,15 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
 
 
 def fold_data(run: Run, fold: int) -> FoldData:
-    usable = np.array([row not in run.store.damaged for row in range(len(run.faces))])
-    training_rows = np.flatnonzero((run.folds != fold) & usable)
+    training_rows = run.training_rows(fold)
     if len(training_rows) < run.config.train.batch:
         raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
-    store_to_crop = centre_affine(run.store.side, run.config.crop.size)
+    store_to_crop = centre_affine(run.store.size, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
     points_store = geometry.apply(run.store.px_to_store, run.faces.points_px)
     return FoldData(
         training_rows=training_rows,
-        held_out_rows=np.flatnonzero((run.folds == fold) & usable),
+        held_out_rows=run.held_out_rows(fold),
         points_store=points_store,
         mean_crop=geometry.apply(store_to_crop, points_store[training_rows]).mean(axis=0),
         px_per_crop=crop_to_px[:, [0, 1], [0, 1]],
@@ -163,6 +167,21 @@ def training_faces(run: Run, data: FoldData) -> TrainingFaces:
     return TrainingFaces(
         run.store, data.points_store, data.mean_crop, run.faces.markup, config.augment, config.crop.size, config.train.seed
     )
+
+
+def batch_errors(difference_crop: np.ndarray, px_per_crop: np.ndarray, boxes_px: np.ndarray) -> dict[str, float]:
+    """The training figures of a batch: MAE in original pixels, MSE relative to the box and in crop pixels squared."""
+    difference_px = difference_crop * px_per_crop[:, None]
+    return {
+        "train_mae_px": float(np.abs(difference_px).mean()),
+        "train_mse": float(np.square(difference_px / boxes_px[:, None, 2:]).mean()),
+        "train_mse_crop": float(np.square(difference_crop).mean()),
+    }
+
+
+def mse_crop(points_px: np.ndarray, faces: Faces, px_per_crop: np.ndarray) -> float:
+    """Mean squared error in crop pixels squared, the unit that the course's losses are in."""
+    return float(np.square((points_px - faces.points_px) / px_per_crop[:, None]).mean())
 
 
 def fresh(run: Run, data: FoldData, fold: int, device: torch.device) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
@@ -201,8 +220,8 @@ def loader_workers(asked: int | None, device: torch.device) -> int:
 def training_step(model, optimizer, crops, truth_crop, config, speed: Speed) -> tuple[float, torch.Tensor]:
     with torch.autocast(crops.device.type, torch.bfloat16, enabled=speed.bf16):
         points_crop = model(crops)
-    # In percent of the crop's side, so that a loss means the same at every crop size.
-    loss = LOSSES[config.train.loss]((points_crop - truth_crop) * (100 / config.crop.size))
+    # In percent of the crop's width, so that a loss means the same at every crop size.
+    loss = LOSSES[config.train.loss]((points_crop - truth_crop) * (100 / config.crop.size[0]))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -232,16 +251,22 @@ def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
 
 
 def fold_speed(run: Run, device: torch.device) -> Speed:
-    """The fastest way to run this net here, measured once a run folder and device: resuming must not change it."""
+    """The fastest way to run this net here, measured once and kept for nets of its kind; the run folder has its own copy,
+    because resuming must not change it."""
     path = run.folder / f"speed-{device.type}.json"
     if not path.exists():
-        write_text(path, json.dumps(measured_speed(run, device).as_dict(), indent=1))
+        config = run.config
+        kind = [config.model.model_dump(), config.crop.size, config.train.batch, run.faces.markup.count]
+        kept = CACHE / f"speed-{digest([kind, str(device), torch.__version__, torch.get_num_threads()])}.json"
+        if not kept.exists():
+            write_text(kept, json.dumps(measured_speed(run, device).as_dict(), indent=1))
+        write_text(path, kept.read_text())
     return Speed(**json.loads(path.read_text()))
 
 
 def measured_speed(run: Run, device: torch.device) -> Speed:
-    data, size, batch = fold_data(run, 0), run.config.crop.size, run.config.train.batch
-    crops = torch.zeros(batch, 1, size, size, dtype=torch.uint8, device=device)
+    data, (width, height), batch = fold_data(run, 0), run.config.crop.size, run.config.train.batch
+    crops = torch.zeros(batch, 1, height, width, dtype=torch.uint8, device=device)
     truth_crop = torch.zeros(batch, run.faces.markup.count, 2, device=device)
 
     def make_step(channels_last: bool, bf16: bool):

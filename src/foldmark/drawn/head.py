@@ -1,12 +1,8 @@
-"""A parametric head: its shape, its painted skin, and the curves on which landmarks lie.
+"""A parametric head: its measures and its surface.
 
 The head frame is in millimetres: x to the picture's right, y down, z towards the viewer, the origin between the
 eyes. Sizes follow adult averages (face about 140 mm wide, 120 mm from the eyes to the chin). Everything on the face
-is placed in the frontal (x, y) plane and lifted onto the surface by `front_z`, so what is painted and what is
-annotated are the same curves.
-
-Curves (`jaw_xy`, `brow_xy`, `lid_xy`, `nose_xy`, `mouth_xy`) take positions along the curve; a markup is a list of
-such positions. `ibug68_xy` is the 68-point one; another markup (IMM's 58) asks the same curves at other positions.
+is placed in the frontal (x, y) plane and lifted onto the surface by `front_z`.
 """
 
 from dataclasses import dataclass
@@ -55,39 +51,63 @@ class Head:
     mouth_open: float
 
 
-def sample_head(rng: np.random.Generator) -> Head:
-    """Draw one identity and one expression."""
+@dataclass(frozen=True)
+class Expression:
+    """What a face does for a moment; pairs are (picture left, picture right)."""
+
+    smile: float = 0.0  # 1 is a broad one, below 0 the corners hang
+    mouth_open: float = 0.0  # mm
+    brow_lift: float = 0.0  # mm
+    brow_frown: float = 0.0  # 0 to 1
+    closed: tuple[bool, bool] = (False, False)
+    gaze: tuple[float, float] = (0.0, 0.0)  # of the iris, mm to the right and down
+
+
+def _normal(rng: np.random.Generator, mean: float, spread: float) -> float:
+    return float(mean + spread * np.clip(rng.normal(), -2.2, 2.2))
+
+
+def sample_expression(rng: np.random.Generator) -> Expression:
+    chance = rng.random(5)
+    mouth_open = min(float(rng.gamma(1.6, 6.0)), 30.0) if chance[0] < 0.42 else 0.0
+    smile = _normal(rng, 0.65, 0.25) if chance[1] < 0.4 else _normal(rng, 0.0, 0.16)
+    lift = _normal(rng, 0.0, 1.2) + (rng.uniform(2, 8) if chance[2] < 0.2 else 0.0)
+    frown = rng.uniform(0.4, 1.0) if chance[3] < 0.2 else 0.0
+    wink = int(rng.integers(2)) if 0.07 <= chance[4] < 0.10 else None
+    closed = (True, True) if chance[4] < 0.07 else (wink == LEFT, wink == RIGHT)
+    return Expression(smile, mouth_open, lift, frown, closed, (_normal(rng, 0, 1.9), _normal(rng, 0, 0.9)))
+
+
+def sample_head(rng: np.random.Generator, expression: Expression) -> Head:
+    """Draw one identity; the same state of `rng` gives the same person with any expression."""
 
     def normal(mean, spread):
-        return float(mean + spread * np.clip(rng.normal(), -2.2, 2.2))
+        return _normal(rng, mean, spread)
 
-    chance = rng.random(5)
-    mouth_open = float(rng.gamma(1.6, 6.0)) if chance[0] < 0.42 else 0.0
-    mouth_open = min(mouth_open, 30.0)
-    smile = normal(0.65, 0.25) if chance[1] < 0.4 else normal(0.0, 0.16)
-    lift = normal(0.0, 1.2) + (rng.uniform(2, 8) if chance[2] < 0.2 else 0.0)
-    frown = rng.uniform(0.4, 1.0) if chance[3] < 0.2 else 0.0
+    def pair(spread):
+        return normal(0, spread), normal(0, spread)
+
+    smile, mouth_open = expression.smile, expression.mouth_open
+    lift, frown = expression.brow_lift, expression.brow_frown
     opening = normal(11.4, 1.5) + 0.35 * max(lift, 0) - 2.0 * max(smile, 0) - 1.5 * frown
-    eye_open = [max(opening + normal(0, 0.35), 3.0) for _ in range(2)]
-    if chance[4] < 0.07:
-        eye_open = [0.4, 0.4]
-    elif chance[4] < 0.10:
-        eye_open[rng.integers(2)] = 0.5
+    eye_open = tuple(
+        0.4 if closed else max(opening + off, 3.0) for closed, off in zip(expression.closed, pair(0.35), strict=True)
+    )
     length = normal(1.0, 0.055)
     nose_tip = normal(41, 3.2) * length
     mouth_y = nose_tip + normal(33, 2.6)
     return Head(
-        half_width=normal(69, 4.0), chin_y=mouth_y + normal(42, 3.5) + 0.75 * mouth_open, jaw_power=normal(2.9, 0.35),
+        half_width=normal(71.5, 4.0), chin_y=mouth_y + normal(42, 3.5) + 0.75 * mouth_open, jaw_power=normal(2.9, 0.35),
         jaw_round=normal(1.85, 0.2), flatness=normal(2.2, 0.1), cheekbone=normal(3.5, 1.6) + 2.0 * max(smile, 0),
         cheek_hollow=normal(2.5, 1.8) + 0.05 * mouth_open, chin_ball=normal(4.5, 1.8), brow_ridge=normal(2.6, 1.4),
-        eye_x=normal(31.5, 1.7), eye_half_width=normal(15.2, 0.9), eye_open=tuple(eye_open), eye_slant=normal(1.0, 1.3),
-        socket=normal(6.0, 1.6), lid_fold=normal(3.6, 1.2), gaze=(normal(0, 1.9), normal(0, 0.9)),
+        eye_x=normal(31.5, 1.7), eye_half_width=normal(15.2, 0.9), eye_open=eye_open, eye_slant=normal(1.0, 1.3),
+        socket=normal(6.0, 1.6), lid_fold=normal(3.6, 1.2), gaze=expression.gaze,
         brow_y=normal(-21.5, 2.0), brow_arch=normal(3.4, 1.6), brow_slope=normal(-0.5, 1.6), brow_thick=normal(3.7, 0.9),
-        brow_frown=float(frown), brow_lift=(lift + normal(0, 0.6), lift + normal(0, 0.6)),
+        brow_frown=frown, brow_lift=tuple(lift + off for off in pair(0.6)),
         nose_tip_y=nose_tip, nose_out=normal(18.5, 2.6), nose_half_width=normal(16.5, 2.2), nose_bridge=normal(5.5, 1.7),
         mouth_y=mouth_y, mouth_half_width=normal(25.0, 2.2) - 0.12 * mouth_open,
         lip_upper=normal(6.6, 1.5), lip_lower=normal(8.6, 1.6),
-        smile=(smile + normal(0, 0.07), smile + normal(0, 0.07)), mouth_open=mouth_open,
+        smile=tuple(smile + off for off in pair(0.07)), mouth_open=mouth_open,
     )  # fmt: skip
 
 
@@ -190,130 +210,3 @@ def surface(head: Head, angle, y):
     lift = cos * section
     points = np.stack([x, np.broadcast_to(y, x.shape), outline_z(head, y) + reach * lift], axis=-1)
     return points, np.clip(2 * lift, 0, 1)
-
-
-# --- curves ---------------------------------------------------------------------------------------
-
-
-def jaw_xy(head: Head, along):
-    """Face outline from picture left (0) over the chin (0.5) to picture right (1), evenly by length. Returns (n, 2)."""
-    slope = np.linspace(-1, 1, 401)
-    y = head.chin_y * (1 - np.abs(slope) ** 2.2) + 3 * np.abs(slope) ** 2.2
-    outline = np.stack([np.sign(slope) * half_width(head, y), y], axis=1)
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
-    return np.stack([np.interp(np.asarray(along) * length[-1], length, outline[:, axis]) for axis in (0, 1)], axis=1)
-
-
-def brow_xy(head: Head, side: int, along):
-    """Middle line of a brow from its inner (0) to its outer end (1). Returns (n, 2)."""
-    along = np.asarray(along, float)
-    inner, outer = 0.42 * head.eye_x - 1.5 * head.brow_frown, head.eye_x + 1.3 * head.eye_half_width
-    x = SIDE_SIGN[side] * (inner + (outer - inner) * along)
-    arch = head.brow_arch * np.sin(np.pi * along**1.35) - head.brow_slope * along
-    y = head.brow_y + 2 - arch - head.brow_lift[side] * (1 - 0.3 * along) + head.brow_frown * 6.0 * (1 - along) ** 1.5
-    return np.stack([x, y], axis=1)
-
-
-def lid_xy(head: Head, side: int, upper: bool, along):
-    """Edge of a lid from the inner (0) to the outer corner of the eye (1). Returns (n, 2)."""
-    along = np.asarray(along, float)
-    x = SIDE_SIGN[side] * (head.eye_x + head.eye_half_width * (2 * along - 1))
-    corner_y = 2 - head.eye_slant * (along - 0.3) * 2
-    opening = head.eye_open[side]
-    # A closing upper lid comes down onto the lower one, which keeps its own slight bow.
-    lower_bow = (2.2 + 0.12 * opening) * np.sin(np.pi * along) ** 0.9
-    upper_bow = opening * np.sin(np.pi * along**0.9) ** 0.75 - lower_bow
-    return np.stack([x, corner_y + (-upper_bow if upper else lower_bow)], axis=1)
-
-
-def nose_xy(head: Head, part: str, along):
-    """The ridge from between the eyes (0) to the tip (1), or the base from wing (0) to wing (1). Returns (n, 2)."""
-    along = np.asarray(along, float)
-    if part == "ridge":
-        return np.stack([np.zeros_like(along), -4 + (head.nose_tip_y + 4) * along], axis=1)
-    across = 2 * along - 1
-    return np.stack([0.86 * head.nose_half_width * across, head.nose_tip_y + 11.5 - 3.4 * across**2], axis=1)
-
-
-def mouth_xy(head: Head, edge: str, across):
-    """Edge of the lips ('outer_upper', 'inner_upper', 'inner_lower', 'outer_lower') at across -1 (left corner)
-    to 1. Returns (n, 2).
-    """
-    across = np.asarray(across, float)
-    smile = np.where(across < 0, head.smile[LEFT], head.smile[RIGHT])
-    lift = np.maximum(smile, -0.5)
-    x = across * (head.mouth_half_width + 5.0 * lift * np.abs(across))
-    gap = head.mouth_open
-    y = head.mouth_y + 0.25 * gap - 6.0 * smile * np.abs(across) ** 2.2 + 1.0 * lift
-    bow = np.sqrt(np.clip(1 - across**2, 0, 1))
-    if edge.endswith("upper"):
-        y = y - 0.37 * gap * bow
-        if edge == "outer_upper":
-            cupid = np.clip(1 - np.abs(across), 0, 1) ** 0.75 * 1.28 - 0.42 * np.exp(-0.5 * (across / 0.13) ** 2)
-            y = y - head.lip_upper * (1 - 0.25 * lift) * np.minimum(cupid, 1.4)
-    else:
-        y = y + 0.63 * gap * bow + 0.2
-        if edge == "outer_lower":
-            y = y + head.lip_lower * (1 - 0.2 * lift) * bow**1.25
-    return np.stack([x, y], axis=1)
-
-
-def ibug68_xy(head: Head, brow_ends: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """The 68 points of iBUG / 300-W as frontal positions (68, 2) in mm; `brow_ends` is how far along each brow
-    can be seen (`visible_brow`).
-    """
-    brow = np.array([0, 0.25, 0.5, 0.75, 1])
-    lid = np.array([0.32, 0.68])
-    outer, inner = np.array([0.62, 0.24, 0]), np.array([0.4, 0])
-
-    def eye(side, first, upper, last, lower):
-        corner = {t: lid_xy(head, side, True, [t]) for t in (0, 1)}
-        return [corner[first], lid_xy(head, side, True, upper), corner[last], lid_xy(head, side, False, lower)]
-
-    upper_lip = np.concatenate([-outer, outer[-2::-1]])
-    return np.concatenate([
-        jaw_xy(head, np.linspace(0, 1, 17)),
-        brow_xy(head, LEFT, brow_ends[LEFT] * brow[::-1]), brow_xy(head, RIGHT, brow_ends[RIGHT] * brow),
-        nose_xy(head, "ridge", np.linspace(0, 1, 4)), nose_xy(head, "base", np.linspace(0, 1, 5)),
-        *eye(LEFT, 1, lid[::-1], 0, lid), *eye(RIGHT, 0, lid, 1, lid[::-1]),
-        mouth_xy(head, "outer_upper", [-1, *upper_lip, 1]), mouth_xy(head, "outer_lower", -upper_lip),
-        mouth_xy(head, "inner_upper", [-0.86, -inner[0], 0, inner[0], 0.86]),
-        mouth_xy(head, "inner_lower", [inner[0], 0, -inner[0]]),
-    ])  # fmt: skip
-
-
-def _upright(project) -> np.ndarray:
-    """Unit vectors (2, 2) of the head's right and down in the picture."""
-    down = np.diff(project(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])), axis=0)[0]
-    down /= np.linalg.norm(down)
-    return np.array([[down[1], -down[0]], down])
-
-
-def visible_brow(head: Head, side: int, project) -> float:
-    """How far along a brow (0..1) it can be seen before the temple turns away; annotators spread their points
-    over that part.
-    """
-    along = np.linspace(0, 1, 101)
-    line = brow_xy(head, side, along)
-    line_px = project(np.column_stack([line, front_z(head, line[:, 0], line[:, 1])]))
-    return float(along[np.argmax(SIDE_SIGN[side] * line_px @ _upright(project)[0])])
-
-
-def visible_outline(head: Head, jaw: np.ndarray, project) -> np.ndarray:
-    """Outline points as an annotator of 300-W sets them: on the face's visible edge where the true jaw line has turned
-    away.
-
-    Each point slides along a path from the jaw (n, 2) towards the middle of the face and stops where it is furthest
-    out in the picture ("landmark marching", Zhu et al., CVPR 2015). `project` maps (..., 3) mm to (..., 2) pixels.
-    Returns (n, 2) pixels.
-    """
-    inward = np.linspace(0, 0.75, 76)
-    middle = np.stack([np.zeros(len(jaw)), 0.5 * jaw[:, 1] + 0.2 * head.chin_y], axis=1)
-    path = jaw[:, None] + inward[None, :, None] * (middle - jaw)[:, None]
-    path_px = project(np.concatenate([path, front_z(head, path[..., 0], path[..., 1])[..., None]], axis=-1))
-    tangent = np.gradient(jaw, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    outward = normal @ _upright(project)
-    furthest = np.argmax(np.einsum("npd,nd->np", path_px, outward), axis=1)
-    return path_px[np.arange(len(jaw)), furthest]

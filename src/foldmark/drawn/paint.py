@@ -1,5 +1,7 @@
 """Paint: the tones of skin, hair and irises (RGB in 0..1), and soft-edged shapes for float RGB pictures."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -30,25 +32,35 @@ HAIR_TONES = np.array(
 IRIS_TONES = np.array([[0.20, 0.11, 0.06], [0.30, 0.18, 0.09], [0.38, 0.32, 0.18], [0.34, 0.44, 0.50], [0.30, 0.42, 0.36]])
 
 
-def brush(picture: np.ndarray, polygon_px, colour, strength: float = 1.0, soft: float = 0.6) -> None:
-    """Blend a polygon (n, 2) with an edge blurred by `soft` pixels into a float picture (H, W, 3), in place."""
+def soft_polygon(size: tuple[int, int], polygon_px, soft: float) -> tuple[tuple[slice, slice], np.ndarray]:
+    """A polygon (n, 2) with an edge blurred by `soft` pixels: the window of a picture of size (width, height) that it
+    touches, empty where it lies outside, and its mask (h, w) in 0..1 there.
+    """
     polygon_px = np.asarray(polygon_px, np.float32)
     margin = int(3 * soft) + 2
-    low = np.maximum(np.floor(polygon_px.min(0)).astype(int) - margin, 0)
-    high = np.minimum(np.ceil(polygon_px.max(0)).astype(int) + margin + 1, picture.shape[1::-1])
-    if np.any(high <= low):
-        return
+    (left, top), (right, bottom) = polygon_px.min(axis=0).tolist(), polygon_px.max(axis=0).tolist()
+    left, top = max(math.floor(left) - margin, 0), max(math.floor(top) - margin, 0)
+    width, height = min(math.ceil(right) + margin + 1, size[0]) - left, min(math.ceil(bottom) + margin + 1, size[1]) - top
+    if width <= 0 or height <= 0:
+        return np.s_[0:0, 0:0], np.zeros((0, 0), np.float32)
     # A very soft mask is drawn small and enlarged: the same picture, many times faster.
     shrink = max(1, int(soft / 1.5))
-    width, height = high - low
-    small = np.zeros((-(-height // shrink), -(-width // shrink)), np.float32)
-    cv2.fillPoly(small, [np.round(((polygon_px - low + 0.5) / shrink - 0.5) * 16).astype(np.int32)], 1.0, cv2.LINE_8, 4)
-    small = cv2.GaussianBlur(small, (0, 0), soft / shrink)
+    mask = np.zeros((-(-height // shrink), -(-width // shrink)), np.float32)
+    corners = (polygon_px - np.float32([left - 0.5, top - 0.5])) * (16 / shrink) - 8
+    cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1.0, cv2.LINE_8, 4)
+    mask = cv2.GaussianBlur(mask, (0, 0), soft / shrink)
     if shrink > 1:
-        small = cv2.resize(small, None, fx=shrink, fy=shrink)[:height, :width]
-    mask = small[..., None] * np.float32(strength)
-    part = picture[low[1] : high[1], low[0] : high[0]]
-    part += mask * (np.asarray(colour, np.float32) - part)
+        mask = cv2.resize(mask, None, fx=shrink, fy=shrink)[:height, :width]
+    return np.s_[top : top + height, left : left + width], mask
+
+
+def brush(picture: np.ndarray, polygon_px, colour, strength: float = 1.0, soft: float = 0.6) -> None:
+    """Blend a polygon (n, 2) with an edge blurred by `soft` pixels into a float32 picture (H, W, 3), in place."""
+    window, mask = soft_polygon(picture.shape[1::-1], polygon_px, soft)
+    if mask.size:
+        part = picture[window]
+        change = cv2.subtract((*map(float, colour), 0.0), part)
+        part += cv2.multiply(change, cv2.cvtColor(mask, cv2.COLOR_GRAY2RGB), scale=strength)
 
 
 def ellipse(centre, radii, angle: float = 0.0, count: int = 24) -> np.ndarray:

@@ -4,80 +4,83 @@ import cv2
 import numpy as np
 
 from foldmark.drawn import head as head_model
-from foldmark.drawn.canvas import Canvas, normals_of, shade, smooth_noise
+from foldmark.drawn.canvas import Canvas, shade, smooth_noise, to_bytes
 from foldmark.drawn.head import Head
 from foldmark.drawn.paint import SKIN_TONES, brush, ellipse, ribbon
 from foldmark.drawn.skin import SKIN_ORIGIN, SKIN_PX_PER_MM
 from foldmark.drawn.view import Light, View
 
+SKIN_BLEED = (0.35, 0.22, 0.18)
+
+
+def grid(start: float, stop: float, count: int) -> np.ndarray:
+    # Surfaces are float32: half the memory to pass over, and finer than any pixel.
+    return np.linspace(start, stop, count, dtype=np.float32)
+
 
 def add_head(canvas: Canvas, view: View, light: Light, head: Head, skin: np.ndarray, shine: float) -> None:
-    around = np.linspace(-1, 1, 150)
-    angle = np.radians(135) * (0.7 * around + 0.3 * around**3)
-    down = np.linspace(0, 1, 136)
-    y = head_model.CROWN_Y + (head.chin_y - head_model.CROWN_Y) * (0.6 * down + 0.4 * (0.5 - 0.5 * np.cos(np.pi * down)))
+    around = grid(-1, 1, 150)
+    angle = np.float32(np.radians(135)) * (0.7 * around + 0.3 * around**3)
+    down = grid(0, 1, 136)
+    y = head_model.CROWN_Y + (head.chin_y - head_model.CROWN_Y) * (
+        0.6 * down + 0.4 * (0.5 - 0.5 * np.cos(np.float32(np.pi) * down))
+    )
     points, front = head_model.surface(head, angle, y)
-    lift = head_model.relief(head, points[..., 0], points[..., 1]) * front
+    lift = head_model.relief(head, points[..., 0], y[:, None]) * front
     points[..., 2] += lift
     turned = view.turned(points)
-    diffuse, glance = shade(normals_of(turned), light, [0.35, 0.22, 0.18], shine, 14)
     # Light reaches hollows less than bumps.
-    open_sky = np.clip(1 + 0.05 * (lift - cv2.GaussianBlur(lift, (0, 0), 4.8)), 0.62, 1.12)[..., None]
-    light_map = np.concatenate([diffuse * open_sky, glance * open_sky, points[..., :2]], axis=-1)
+    open_sky = np.clip(1 + 0.05 * (lift - cv2.GaussianBlur(lift, (0, 0), 4.8)), 0.62, 1.12)
+    light_map = shade(turned, light, soft=SKIN_BLEED, shine=shine, shadow=open_sky)
 
     def texture(xy):
         at = (xy - SKIN_ORIGIN.astype(np.float32)) * np.float32(SKIN_PX_PER_MM)
-        return cv2.remap(skin, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(skin, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    canvas.add(view, turned, light_map, texture)
+    canvas.add(view, turned, light_map, xy=points[..., :2], texture=texture, solid=True)
     for sign in head_model.SIDE_SIGN:
         add_ear(canvas, view, light, head, skin[5, 5], sign)
 
 
 def add_ear(canvas: Canvas, view: View, light: Light, head: Head, tone: np.ndarray, sign: float) -> None:
-    r, t = np.meshgrid(np.linspace(0, 1, 24), np.linspace(0, 2 * np.pi, 40), indexing="ij")
+    r, t = np.meshgrid(grid(0, 1, 24), grid(0, 2 * np.pi, 40), indexing="ij")
     back, down, out = np.array([sign * 0.50, -0.05, -0.86]), np.array([-sign * 0.12, 1, 0.12]), np.array([sign * 0.86, 0, 0.5])
     width, height = 15 + 2 * np.sin(-t), 30 - 3 * np.cos(t)
     rim = 3.5 * np.exp(-0.5 * ((r - 0.86) / 0.09) ** 2) - 5 * np.exp(-0.5 * (r / 0.42) ** 2) - 4 * r**6
-    centre = np.array([sign * (0.985 * head.half_width + 2), 15.0, -24.0])
-    points = (
-        centre + (r * np.cos(t) * width)[..., None] * back + (r * np.sin(t) * height)[..., None] * down + rim[..., None] * out
-    )
+    flat = np.stack([r * np.cos(t) * width, r * np.sin(t) * height, rim], axis=-1)
+    points = flat @ np.float32([back, down, out]) + np.float32([sign * (0.985 * head.half_width + 2), 15, -24])
     turned = view.turned(points)
-    normal = normals_of(turned)
-    normal *= np.where(normal[..., 2:] < 0, -1, 1)
-    diffuse, glance = shade(normal, light, [0.4, 0.25, 0.2], 0.05, 14)
     hollow = 1 - 0.5 * np.exp(-0.5 * (r / 0.4) ** 2) - 0.18 * np.exp(-0.5 * ((r - 0.68) / 0.09) ** 2)
-    canvas.add(view, turned, np.concatenate([diffuse * hollow[..., None] * tone * [1.0, 0.9, 0.9], glance], axis=-1))
+    tone = tone * [1.0, 0.9, 0.9]
+    canvas.add(view, turned, shade(turned, light, soft=[0.4, 0.25, 0.2], shine=0.05, tone=tone, shadow=hollow, two_sided=True))
 
 
 def add_body(canvas: Canvas, view: View, light: Light, head: Head, tone: np.ndarray, rng: np.random.Generator) -> None:
     """Neck, shoulders and a garment."""
-    angle = np.linspace(-1.75, 1.75, 50)[None]
-    along = np.linspace(0, 1, 80)[:, None]
+    angle = grid(-1.75, 1.75, 50)[None]
+    along = grid(0, 1, 80)[:, None]
     slope = np.clip((along - 0.35) / 0.65, 0, 1)
     neck = head.half_width * rng.uniform(0.62, 0.76)
-    y = 40 + (head.chin_y + 5) * np.minimum(along / 0.35, 1) + 58 * slope + 180 * slope**2
-    x = (neck + 10 * (along / 0.35).clip(0, 1) ** 4 + 145 * np.sin(0.5 * np.pi * slope) ** 1.1) * np.sin(angle)
+    y = 40 + (head.chin_y - 14) * np.minimum(along / 0.35, 1) + 58 * slope + 180 * slope**2
+    x = (neck + 10 * (along / 0.35).clip(0, 1) ** 4 + 145 * np.sin(np.float32(0.5 * np.pi) * slope) ** 1.1) * np.sin(angle)
     z = -34 + (neck - 3 + 30 * slope) * np.cos(angle)
     points = np.stack([x, np.broadcast_to(y, x.shape), z], axis=-1)
     turned = view.turned(points, body=True)
-    diffuse, glance = shade(normals_of(turned), light, [0.35, 0.22, 0.18], 0.03, 12)
     # The chin keeps light off the neck.
-    shadow = 0.42 + 0.58 / (1 + np.exp(-(points[..., 1:2] - head.chin_y - 22) / 9))
-    light_map = np.concatenate([diffuse * shadow, glance, points[..., :2]], axis=-1)
+    shadow = 0.42 + 0.58 / (1 + np.exp(-(points[..., 1] - head.chin_y - 22) / 9))
+    light_map = shade(turned, light, soft=SKIN_BLEED, shine=0.03, power=12, shadow=shadow)
     garment, second = rng.uniform(0.03, 0.9, (2, 1)) * 0.6 + rng.uniform(0, 0.95, (2, 3)) * 0.4
-    collar, depth, kind = head.chin_y + rng.uniform(20, 62), rng.uniform(0, 60), rng.integers(4)
-    period = rng.uniform(14, 40)
+    palette = np.array([tone * 0.97, garment, second], np.float32)
+    collar, depth, kind = head.chin_y + rng.uniform(14, 50), rng.uniform(0, 60), rng.integers(4)
+    wave = 2 * np.pi / rng.uniform(14, 40)
 
     def texture(xy):
         x, y = cv2.split(xy)
         dressed = y > collar + depth * np.exp(-0.5 * (x / 38) ** 2)
-        pattern = [x * 0 > 1, np.sin(y * 6.28 / period) > 0.3, np.sin(x * 6.28 / period) > 0.5, np.abs(x) < 9][kind]
-        cloth = np.where(pattern[..., None], second.astype(np.float32), garment.astype(np.float32))
-        return np.where(dressed[..., None], cloth, tone * np.float32(0.97))
+        pattern = (np.sin(y * wave) > 0.3, np.sin(x * wave) > 0.5, np.abs(x) < 9, False)[kind]
+        return palette.take(dressed * (1 + pattern), axis=0)
 
-    canvas.add(view, turned, light_map, texture)
+    canvas.add(view, turned, light_map, xy=points[..., :2], texture=texture, solid=True)
 
 
 # Height above which hair grows, in mm, at these angles from the nose, by style; thickness at the top; waviness; curtain.
@@ -95,11 +98,19 @@ HAIR_STYLES = {
     "scarf": ([-58, -56, -44, -10, 90, 120, 120], 9, 0.0),
     "bald": None,
 }
-HAIR_ODDS = np.array([0.10, 0.09, 0.2, 0.09, 0.11, 0.08, 0.13, 0.07, 0.05, 0.03, 0.05])
+HAIR_ODDS = dict(zip(HAIR_STYLES, [0.10, 0.09, 0.2, 0.09, 0.11, 0.08, 0.13, 0.07, 0.05, 0.03, 0.05], strict=True))
 
 
-def add_hair(canvas: Canvas, view: View, light: Light, head: Head, colour: np.ndarray, rng: np.random.Generator) -> None:
-    style = list(HAIR_STYLES)[rng.choice(len(HAIR_STYLES), p=HAIR_ODDS)]
+def add_hair(
+    canvas: Canvas,
+    view: View,
+    light: Light,
+    head: Head,
+    colour: np.ndarray,
+    odds: dict[str, float],
+    rng: np.random.Generator,
+) -> None:
+    style = rng.choice(list(odds), p=list(odds.values()))
     if style == "bald":
         return
     knots, thickness, wave = HAIR_STYLES[style]
@@ -109,46 +120,44 @@ def add_hair(canvas: Canvas, view: View, light: Light, head: Head, colour: np.nd
     line_shift, thickness = rng.normal(0, 3), thickness * rng.uniform(0.75, 1.3)
     parting = rng.uniform(-25, 25)
 
-    def lit(points, streak, soft):
+    def add(points, streak, soft, exists):
         turned = view.turned(points)
-        normal = normals_of(turned)
-        normal *= np.where(normal[..., 2:] < 0, -1, 1)
-        diffuse, glance = shade(normal, light, [0.3] * 3, 0.02 if cloth else 0.16, 22)
-        strand = np.clip((1 + 0.05 * streak if cloth else 0.75 + 0.28 * streak), 0.3, 1.4)[..., None]
-        return turned, np.concatenate([diffuse * strand * colour, glance * strand * soft], axis=-1)
+        strand = np.clip((1 + 0.05 * streak if cloth else 0.75 + 0.28 * streak), 0.3, 1.4)
+        shine = (0.02 if cloth else 0.16) * soft
+        light_map = shade(turned, light, soft=[0.3] * 3, shine=shine, power=22, tone=colour, shadow=strand, two_sided=True)
+        canvas.add(view, turned, light_map, exists=exists)
 
-    angle = np.radians(150) * np.linspace(-1, 1, 180)
-    y = np.linspace(head_model.CROWN_Y + 0.01, 98, 100)
-    degrees = np.degrees(np.abs(angle))
+    angle = np.float32(np.radians(150)) * grid(-1, 1, 180)
+    y = grid(head_model.CROWN_Y + 0.01, 98, 100)
+    degrees = np.degrees(angle)
     streak = smooth_noise(rng, (100, 180), (4, 150)) * 0.7 + smooth_noise(rng, (100, 180), (9, 60)) * 0.6
-    line = np.interp(degrees, HAIR_ANGLES, knots) + (line_shift + 3.5 * smooth_noise(rng, (1, 180), (2, 12))[0] * (not cloth))
-    above = line[None] - y[:, None]
+    line = np.interp(np.abs(degrees), HAIR_ANGLES, knots) + line_shift
+    if not cloth:
+        line += 3.5 * smooth_noise(rng, (1, 180), (2, 12))[0]
+    above = line.astype(np.float32) - y[:, None]
     base, _ = head_model.surface(head, angle, np.minimum(y, head.chin_y - 12))
-    out = base - [0, -10, -12]
-    out /= np.linalg.norm(out, axis=-1, keepdims=True)
+    out = base - np.float32([0, -10, -12])
     rise = thickness * np.clip(above / 42, 0, 1) ** 0.55 + 1.2
     rise = rise * (1 + 0.10 * smooth_noise(rng, (100, 180), (6, 8))) + wave * 0.5 * smooth_noise(rng, (100, 180), (34, 50)) * (
         above > 0
     )
     if not cloth:
-        rise = rise * (1 - 0.22 * np.exp(-0.5 * ((np.degrees(angle) - parting) / 7) ** 2))
-    turned, light_map = lit(base + out * rise[..., None], streak, 1.0)
-    rag = 0 if cloth else 2.6
-    canvas.add(view, turned, light_map, exists=above + rag * streak)
+        rise = rise * (1 - 0.22 * np.exp(-0.5 * ((degrees - parting) / 7) ** 2))
+    out *= (rise / np.linalg.norm(out, axis=-1))[..., None]
+    add(base + out, streak, 1.0, exists=above + (0 if cloth else 2.6) * streak)
 
     if style.startswith("long") or style == "scarf":
         open_angle = np.radians(rng.uniform(66, 92) if not cloth else 68)
-        angle = np.linspace(open_angle, 2 * np.pi - open_angle, 180)[None]
+        angle = grid(open_angle, 2 * np.pi - open_angle, 180)[None]
         length = rng.uniform(70, 230) if not cloth else 150
-        down = np.linspace(0, 1, 80)[:, None]
-        y = -60 + (length + 60) * down + 0 * angle
+        down = grid(0, 1, 80)[:, None]
+        y = -60 + (length + 60) * down
         streak = smooth_noise(rng, (80, 180), (4, 150)) * 0.7 + smooth_noise(rng, (80, 180), (8, 50)) * 0.6
-        swell = rng.uniform(3, 16) * np.sin(np.pi * np.clip(down, 0, 0.8)) + wave * 0.8 * smooth_noise(rng, (80, 180), (24, 24))
+        swell = rng.uniform(3, 16) * np.sin(np.float32(np.pi) * np.clip(down, 0, 0.8))
+        swell = swell + wave * 0.8 * smooth_noise(rng, (80, 180), (24, 24))
         width = head_model.half_width(head, np.minimum(y, 0)) + 7 + swell
-        points = np.stack([width * np.sin(angle), y, -14 + (width + 20) * np.cos(angle)], axis=-1)
-        turned, light_map = lit(points, streak, 0.7)
-        tips = (1 - down) * length + 14 * streak - 8
-        canvas.add(view, turned, light_map, exists=tips)
+        points = np.stack([width * np.sin(angle), np.broadcast_to(y, width.shape), -14 + (width + 20) * np.cos(angle)], axis=-1)
+        add(points, streak, 0.7, exists=(1 - down) * length + 14 * streak - 8)
 
 
 def add_glasses(picture: np.ndarray, head: Head, view: View, rng: np.random.Generator) -> None:
@@ -266,9 +275,12 @@ def photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     elif softness < 0.75:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 1.1))
-    grain = rng.gamma(1.2, 0.009)
-    picture += np.float32(grain) * rng.standard_normal((height, width, 1), np.float32)
-    picture += np.float32(0.5 * grain) * cv2.resize(
-        rng.standard_normal((height // 2, width // 2, 3), np.float32), (width, height)
-    )
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return develop(picture, rng.gamma(1.2, 0.009), rng)
+
+
+def develop(picture: np.ndarray, grain: float, rng: np.random.Generator) -> np.ndarray:
+    """A picture (H, W, 3) in 0..1 with film grain, as uint8."""
+    height, width = picture.shape[:2]
+    luma = cv2.cvtColor(rng.standard_normal((height, width), np.float32), cv2.COLOR_GRAY2RGB)
+    chroma = cv2.resize(rng.standard_normal((height // 2, width // 2, 3), np.float32), (width, height))
+    return to_bytes(picture + cv2.addWeighted(luma, grain, chroma, 0.5 * grain, 0))

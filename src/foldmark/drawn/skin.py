@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from foldmark.drawn.head import LEFT, RIGHT, SIDE_SIGN, Head, brow_xy, jaw_xy, lid_xy, mouth_xy
-from foldmark.drawn.paint import brush, ellipse, ribbon
+from foldmark.drawn.curves import brow_width, brow_xy, jaw_xy, lid_xy, mouth_xy, nose_xy
+from foldmark.drawn.head import LEFT, RIGHT, SIDE_SIGN, Head
+from foldmark.drawn.paint import brush, ellipse, ribbon, soft_polygon
 
 # The painted skin: a frontal picture of the face, its top left corner in mm and its resolution.
 SKIN_ORIGIN = np.array([-84.0, -96.0])
@@ -79,12 +80,10 @@ def paint_brow(picture, head: Head, side: int, colours: Colours, rng: np.random.
     t = np.linspace(-0.02, 1.02, 21)
     line = brow_xy(head, side, np.clip(t, 0, 1))
     line[[0, -1], 0] += np.array([-1, 1]) * SIDE_SIGN[side]
-    width = head.brow_thick * (0.55 + 1.5 * np.sqrt(np.clip(t + 0.05, 0, 1)) * (1.08 - t))
-    brush(picture, skin_px(ribbon(line, width * 1.35)), colours.brow, 0.42, 2.4)
+    brush(picture, skin_px(ribbon(line, brow_width(head, t))), colours.brow, 0.42, 2.4)
     count = 130
-    along, across = rng.random(count), rng.uniform(-0.5, 0.5, count) * 1.25
-    root = brow_xy(head, side, along)
-    root[:, 1] += across * np.interp(along, t, width)
+    along, across = rng.random(count), rng.uniform(-0.5, 0.5, count) * 0.93
+    root = brow_xy(head, side, along, across)
     lean = np.stack([SIDE_SIGN[side] * (0.35 + 0.8 * along), -0.9 + 1.1 * along + 0.5 * across], axis=1) * rng.uniform(
         1.6, 3.2, (count, 1)
     )
@@ -131,9 +130,9 @@ def paint_mouth(picture, head: Head, colours: Colours) -> None:
         brush(picture, skin_px(ellipse(corner, (1.6, 1.3))), colours.skin * 0.4, 0.6, 1.6)
 
 
-def paint_skin(head: Head, colours: Colours, light_x: float, rng: np.random.Generator) -> np.ndarray:
+def paint_skin(head: Head, colours: Colours, light_x: float, beard_odds: float, rng: np.random.Generator) -> np.ndarray:
     """The frontal picture of the face's own colours, float32 (H, W, 3), roughly 0..1; light_x in -1..1 is where
-    the eyes catch the light.
+    the eyes catch the light. Half of the beards are stubble.
     """
     width, height = (int(size * SKIN_PX_PER_MM) for size in SKIN_SIZE_MM)
     mottle = cv2.resize(rng.normal(0, 1, (26, 17)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -154,25 +153,27 @@ def paint_skin(head: Head, colours: Colours, light_x: float, rng: np.random.Gene
     brush(picture, skin_px(ellipse((0, tip), (9, 7))), ruddy, flush, 9)
 
     bearded = rng.random()
-    if bearded < 0.3:
-        strength = rng.uniform(0.2, 0.5) if bearded < 0.15 else rng.uniform(0.6, 0.92)
-        beard = np.zeros(picture.shape[:2] + (1,), np.float32)
+    if bearded < beard_odds:
+        strength = rng.uniform(0.2, 0.5) if bearded < 0.5 * beard_odds else rng.uniform(0.6, 0.92)
+        beard = np.zeros(picture.shape[:2], np.float32)
         outline = jaw_xy(head, np.linspace(0.10, 0.90, 33))
         full = rng.random() < 0.7
         cheek = np.stack([np.linspace(1, -1, 21) * 56, head.mouth_y - 2 - 34 * np.abs(np.linspace(1, -1, 21)) ** 2.2], axis=1)
         region = np.concatenate([outline * 1.1, cheek]) if full else ellipse((0, head.chin_y - 12), (20, 24))
-        brush(beard, skin_px(region), 1, 1, 8 if full else 5)
         lip_top = mouth_xy(head, "outer_upper", np.linspace(-1.15, 1.15, 21))
-        brush(beard, skin_px(ribbon(lip_top - [0, 4.0], 7.5)), 1, 1, 3)
+        for part, soft in ((region, 8 if full else 5), (ribbon(lip_top - [0, 4.0], 7.5), 3)):
+            window, mask = soft_polygon((width, height), skin_px(part), soft)
+            beard[window] += mask * (1 - beard[window])
         hairs = 0.78 + 0.35 * cv2.resize(rng.normal(0, 1, (height // 2, width)).astype(np.float32), (width, height))
-        picture += np.clip(beard * hairs[..., None] * np.float32(strength), 0, 1) * (colours.brow.astype(np.float32) - picture)
+        share = np.clip(beard * hairs * np.float32(strength), 0, 1)[..., None]
+        picture += share * (colours.brow.astype(np.float32) - picture)
 
     for sign in SIDE_SIGN:
         fold = np.stack([np.linspace(wing * 0.95, head.mouth_half_width + 6, 12), np.linspace(tip + 2, head.mouth_y, 12)], axis=1)
         fold[:, 0] += 3 * np.sin(np.linspace(0, np.pi, 12))
         raised = max(head.smile[sign > 0], 0) + 0.25
         brush(picture, skin_px(ribbon(fold * [sign, 1], 2.2)), colours.skin * 0.62, 0.45 * min(raised, 1), 3.0)
-        crease = ellipse((0.70 * wing, tip + 3.5), (0.36 * wing, 6.5))[np.r_[17:24, 0:7]]
+        crease = nose_xy(head, "wing", np.linspace(0, 1, 14))
         brush(picture, skin_px(ribbon(crease * [sign, 1], 1.3)), colours.skin * 0.52, 0.5, 1.6)
         brush(
             picture,

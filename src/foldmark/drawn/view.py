@@ -1,11 +1,12 @@
 """Pose, camera and light, and where the landmarks land in the picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldmark.drawn import head as head_model
-from foldmark.drawn.head import Head
+from foldmark.drawn import curves
+from foldmark.drawn.head import LEFT, RIGHT, Head, front_z
+from foldmark.markup import IBUG68, IMM58, Markup
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class View:
     distance: float
 
     def turned(self, points, body: bool = False) -> np.ndarray:
-        return (points - self.pivot) @ (self.body_rotation if body else self.rotation).T
+        rotation = self.body_rotation if body else self.rotation
+        return (points - self.pivot.astype(points.dtype)) @ rotation.T.astype(points.dtype)
 
     def flat(self, turned) -> np.ndarray:
         """Turned points (..., 3) in mm to (..., 2) pixels."""
@@ -51,6 +53,21 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return about_z @ about_y @ about_x
 
 
+def light_from(azimuth: float, height: float, contrast: float, rng: np.random.Generator) -> Light:
+    """A slightly warm lamp at these angles in degrees (azimuth > 0 to the picture's right) and a slightly cold sky;
+    contrast in 0..1 is the lamp's share.
+    """
+    azimuth, height = np.radians([azimuth, height])
+    direction = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
+    return Light(
+        direction, contrast * rng.normal([1.06, 1.0, 0.94], 0.03), (1.02 - contrast) * rng.normal([0.97, 1.0, 1.04], 0.03)
+    )
+
+
+def sample_light(rng: np.random.Generator) -> Light:
+    return light_from(rng.normal(0, 38), rng.uniform(-5, 60), rng.uniform(0.35, 0.8), rng)
+
+
 def sample_view(rng: np.random.Generator, head: Head, size: tuple[int, int]) -> View:
     """A pose and camera that put the face somewhere near the middle of a picture of size (width, height)."""
     yaw = rng.uniform(-40, 40) if rng.random() < 0.35 else np.clip(rng.normal(0, 14), -40, 40)
@@ -72,13 +89,16 @@ def sample_view(rng: np.random.Generator, head: Head, size: tuple[int, int]) -> 
     if rng.random() < 0.04:
         target[0] = rng.choice([0.42 * box_px, size[0] - 0.42 * box_px])
     middle = view.project(np.array([0.0, 0.55 * head.mouth_y, 70.0]))
-    return View(view.rotation, view.body_rotation, view.pivot, view.px_per_mm, target - middle, view.distance)
+    return replace(view, centre_px=target - middle)
 
 
-def landmarks_px(head: Head, view: View) -> np.ndarray:
-    """The 68 points (68, 2) in pixels; those of the outline and the brows on the part of the face that can be seen."""
-    brow_ends = tuple(head_model.visible_brow(head, side, view.project) for side in (head_model.LEFT, head_model.RIGHT))
-    xy = head_model.ibug68_xy(head, brow_ends)
-    points = view.project(np.concatenate([xy, head_model.front_z(head, xy[:, 0], xy[:, 1])[:, None]], axis=1))
-    points[:17] = head_model.visible_outline(head, xy[:17], view.project)
+def landmarks_px(head: Head, view: View, markup: Markup = IBUG68) -> np.ndarray:
+    """The points of a markup (n, 2) in pixels; those of the outline and the brows on the part of the face that can be
+    seen.
+    """
+    brow_ends = tuple(curves.visible_brow(head, side, view.project) for side in (LEFT, RIGHT))
+    xy = {IBUG68.name: curves.ibug68_xy, IMM58.name: curves.imm58_xy}[markup.name](head, brow_ends)
+    points = view.project(np.column_stack([xy, front_z(head, xy[:, 0], xy[:, 1])]))
+    jaw = markup.regions["jaw"]
+    points[jaw] = curves.visible_outline(head, xy[jaw], view.project)
     return points

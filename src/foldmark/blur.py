@@ -1,0 +1,58 @@
+"""Anti-aliasing for ResNet18: blur before every subsampling (Zhang 2019, Making Convolutional Networks Shift-Invariant
+Again). A blur has no weights, so a plain ResNet18's weights load into a blurred one."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision.models import ResNet
+
+# The places where torchvision's ResNet18 subsamples after its first conv.
+STAGES = {"all": ("maxpool", "layer2", "layer3", "layer4"), "early": ("maxpool", "layer2"), "late": ("layer3", "layer4")}
+
+
+class BlurPool(nn.Module):
+    """Blur each channel with a binomial filter of `taps` x `taps` and keep every second pixel."""
+
+    def __init__(self, taps: int) -> None:
+        super().__init__()
+        row = torch.tensor([math.comb(taps - 1, k) for k in range(taps)], dtype=torch.float32)
+        self.register_buffer("kernel", torch.outer(row, row) / row.sum() ** 2, persistent=False)
+        self.padding = [(taps - 1) // 2, taps // 2] * 2
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        channels = maps.shape[1]
+        # The edge's own values go on: zeros would darken the rim.
+        padded = functional.pad(maps, self.padding, mode="replicate")
+        return functional.conv2d(padded, self.kernel.expand(channels, 1, -1, -1), stride=2, groups=channels)
+
+
+class BlurredConv(nn.Conv2d):
+    """A conv that sees its input blurred and halved; its weights bear the names of the plain conv's."""
+
+    def __init__(self, conv: nn.Conv2d, taps: int) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=conv.bias is not None)
+        self.load_state_dict(conv.state_dict())
+        self.blur = BlurPool(taps)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.blur(maps))
+
+
+def anti_alias(net: ResNet, where: str, taps: int) -> ResNet:
+    """Put a blur before the subsampling of these stages of a ResNet of basic blocks, in place.
+
+    The strided max-pool becomes a dense one and a blur; a strided block computes its first conv densely and blurs before
+    the second, and blurs its shortcut before the 1x1 conv. The first conv stays as it is: at full size a blur would cost
+    as much as the whole rest.
+    """
+    for stage in STAGES[where]:
+        if stage == "maxpool":
+            net.maxpool = nn.Sequential(nn.MaxPool2d(kernel_size=3, stride=1, padding=1), BlurPool(taps))
+            continue
+        block = getattr(net, stage)[0]
+        block.conv1.stride = (1, 1)
+        block.conv2 = BlurredConv(block.conv2, taps)
+        block.downsample[0] = BlurredConv(block.downsample[0], taps)
+    return net

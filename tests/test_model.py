@@ -1,0 +1,85 @@
+"""The nets: anti-aliasing adds no weights, keeps names, and makes the net stiller; each variant gives points of its shape."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from foldmark.blur import BlurPool, anti_alias
+from foldmark.config import check_config
+from foldmark.model import build_model, layer_table
+
+BLURS = ["all", "early", "late"]
+
+
+def net(**model):
+    config = check_config({"crop": {"size": [96, 64], "square": False}, "model": model}, "test")
+    return build_model(config, torch.rand(58, 2) * 60, seed=0).eval(), config
+
+
+@pytest.mark.parametrize("taps", [2, 3, 4, 5])
+def test_a_blur_keeps_flat_pictures_flat_and_halves_them(taps):
+    maps = torch.full((2, 3, 12, 18), 0.7)
+    blurred = BlurPool(taps)(maps)
+    assert blurred.shape == (2, 3, 6, 9)
+    assert torch.allclose(blurred, torch.full_like(blurred, 0.7))
+
+
+def test_a_blur_removes_the_finest_pattern():
+    checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2
+    blurred = BlurPool(3)(checks[None, None].float())
+    assert (blurred[..., 1:-1, 1:-1] - 0.5).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("where", BLURS)
+def test_stock_weights_load_into_a_blurred_resnet(where):
+    stock = torchvision.models.resnet18(weights=None)
+    blurred = anti_alias(torchvision.models.resnet18(weights=None), where, 4)
+    blurred.load_state_dict(stock.state_dict())
+    assert [name for name, _ in blurred.named_parameters()] == [name for name, _ in stock.named_parameters()]
+    pictures = torch.randn(1, 3, 64, 96)
+    assert blurred.layer4(blurred.layer3(blurred.layer2(blurred.layer1(blurred.maxpool(blurred.conv1(pictures)))))).shape == (
+        1,
+        512,
+        2,
+        3,
+    )
+
+
+def unrest(backbone: nn.Module) -> float:
+    """How much the pooled features of noise change when it moves by a pixel, relative to their size."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(8, 3, 130, 130, generator=generator)
+    backbone.eval()
+    with torch.inference_mode():
+        still, moved = (backbone(noise[..., :128, shift : 128 + shift]) for shift in (0, 1))
+    return float((still - moved).norm() / still.norm())
+
+
+def test_a_blurred_net_moves_less_when_its_picture_does():
+    torch.manual_seed(0)
+    stock = torchvision.models.resnet18(weights=None)
+    blurred = torchvision.models.resnet18(weights=None)
+    blurred.load_state_dict(stock.state_dict())
+    stock.fc = blurred.fc = nn.Identity()
+    assert unrest(anti_alias(blurred, "all", 5)) < 0.8 * unrest(stock)
+
+
+@pytest.mark.parametrize(
+    "model", [{"name": "cnn"}, {"name": "cnn", "norm": True, "kernel": 5}, {}, *({"blur": where} for where in BLURS)]
+)
+def test_each_variant_starts_at_the_mean_face(model):
+    built, config = net(**model)
+    points_crop = built(torch.randint(0, 255, (3, 1, 64, 96), dtype=torch.uint8))
+    assert points_crop.shape == (3, 58, 2)
+    assert np.abs((points_crop - built.mean_points_crop).detach().numpy()).max() < 3
+    table = layer_table(built, config)
+    assert f"{sum(weight.numel() for weight in built.parameters()):,}" in table
+
+
+def test_too_many_convs_for_the_picture_are_refused():
+    from foldmark.errors import UserError
+
+    with pytest.raises(UserError, match=r"model\.channels"):
+        net(name="cnn", channels=[8] * 8)
