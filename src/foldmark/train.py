@@ -266,7 +266,8 @@ def fold_speed(run: Run, device: torch.device) -> Speed:
 
 def measured_speed(run: Run, device: torch.device) -> Speed:
     data, (width, height), batch = fold_data(run, 0), run.config.crop.size, run.config.train.batch
-    crops = torch.zeros(batch, 1, height, width, dtype=torch.uint8, device=device)
+    # Noise, because processors multiply by zero at another speed.
+    crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
     truth_crop = torch.zeros(batch, run.faces.markup.count, 2, device=device)
 
     def make_step(channels_last: bool, bf16: bool):
