@@ -5,6 +5,7 @@ The published archive holds `labels_ibug_300W_train.xml` (boxes and 68 points) a
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from xml.parsers import expat
@@ -91,12 +92,14 @@ def photo_name(picture: str) -> str:
     return str(path.with_name(stem))
 
 
+def find_folder(data_root: Path, holds_it: Callable[[Path], bool]) -> Path | None:
+    """The first folder, `data_root` itself or up to two levels below it, for which `holds_it` is true; None without one."""
+    folders = [data_root, *sorted(data_root.glob("*")), *sorted(data_root.glob("*/*"))]
+    return next((folder for folder in folders if folder.is_dir() and holds_it(folder)), None)
+
+
 def find_ibug(data_root: Path) -> Path | None:
-    """The folder of the iBUG archive at or below `data_root` (two levels deep), or None where there is none."""
-    for folder in [data_root, *sorted(data_root.glob("*")), *sorted(data_root.glob("*/*"))]:
-        if folder.is_dir() and (folder.name == IBUG_FOLDER or (folder / TRAIN_XML).is_file()):
-            return folder
-    return None
+    return find_folder(data_root, lambda folder: folder.name == IBUG_FOLDER or (folder / TRAIN_XML).is_file())
 
 
 def read_ibug(xml: Path, *, with_points: bool) -> Faces:

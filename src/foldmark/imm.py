@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from foldmark.errors import UserError
-from foldmark.faces import Faces
+from foldmark.faces import Faces, find_folder
 from foldmark.markup import IMM58
 
 IMM_FOLDER = "imm_face_db"
@@ -21,11 +21,7 @@ NAME = re.compile(r"(?P<person>\d\d)-(?P<view>[1-6])(?P<sex>[mf])")
 
 
 def find_imm(data_root: Path) -> Path | None:
-    """The folder with the .asf files, at or up to two levels below `data_root`, or None where there is none."""
-    for folder in [data_root, *sorted(data_root.glob("*")), *sorted(data_root.glob("*/*"))]:
-        if folder.is_dir() and any(NAME.fullmatch(path.stem) for path in folder.glob("*.asf")):
-            return folder
-    return None
+    return find_folder(data_root, lambda folder: any(NAME.fullmatch(path.stem) for path in folder.glob("*.asf")))
 
 
 def read_imm(folder: Path) -> Faces:
