@@ -49,9 +49,7 @@ def write_part_page(
         _curves(run, compared, figures),
         *(_varied(what, trained, compared[0], figures) for what, trained in varied.items()),
         *_best_and_worst(run, whole, figures),
-        Section(
-            "Layers", f"The net of the setting “{best.setting.label}”.", listing=layer_table(best.net(0, device), run.config)
-        ),
+        *(_layers(trained, device) for trained in compared),
         _filters(best, figures, device),
     ]
     page = folder / "index.html"
@@ -60,14 +58,13 @@ def write_part_page(
 
 
 def _summary(run: Run, best: Trained) -> str:
-    drawn = (
-        "These are faces that Foldmark drew, so the figures say nothing about real ones. " if "drawn" in str(run.folder) else ""
-    )
+    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if "drawn" in str(run.folder) else ""
+    held_out = run.faces.take(run.held_out_rows(0))
     return (
-        f"{drawn}Trained on {len(run.training_rows(0))} pictures, judged on {len(run.held_out_rows(0))} of "
-        f"{len({run.faces.groups[row] for row in run.held_out_rows(0)})} people that no net was trained on. Figures are of the "
-        f"net that training ended with, mean and spread over the seeds; best: “{best.setting.label}”. The relative MSE takes "
-        "x over the picture's width and y over its height."
+        f"{drawn}Trained on {len(run.training_rows(0))} pictures, judged on {len(held_out)} pictures of "
+        f"{len(set(held_out.groups))} people that no net here was trained on. Figures are of the net that training ended with, "
+        f"mean and spread over the seeds; best: “{best.setting.label}”. The relative MSE takes x over the picture's width and y "
+        "over its height."
     )
 
 
@@ -181,6 +178,10 @@ def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
             grid.append(Picture(path, f"{run.faces.pictures[row]}, relative MSE {mse[index]:.5f}: {reason}."))
         sections.append(Section(title, "Truth blue, prediction orange; the reasons are computed, not judged by eye.", grid=grid))
     return sections
+
+
+def _layers(trained: Trained, device: torch.device) -> Section:
+    return Section(f"Layers of “{trained.setting.label}”", listing=layer_table(trained.net(0, device), trained.runs[0].config))
 
 
 def _filters(best: Trained, figures: Path, device: torch.device) -> Section:
