@@ -149,7 +149,9 @@ def _mean_face_line(run: Run) -> tuple[str, float]:
 
 
 def _varied(what: str, trained: list[Trained], report: Trained, figures: Path) -> Section:
-    first = Curve(f"{report.setting.label}'s", report.curve.seeds[:1])
+    section, key = trained[0].setting.changes[0].split("=")[0].split(".")
+    usual = getattr(getattr(report.runs[0].config, section), key)
+    first = Curve(f"{what} {usual:g} ({report.setting.label})", report.curve.seeds[:1])
     path = figures / f"varied-{what.replace(' ', '-')}.png"
     curves(path, [[first], *([one.curve] for one in trained)], "mse", "MSE, relative units", _mean_face_line(report.runs[0]))
     ends = ", ".join(f"{one.setting.label}: {one.figures('mse').mean():.5f}" for one in trained)

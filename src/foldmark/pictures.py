@@ -53,7 +53,7 @@ def draw_points(
             if lines and len(points_canvas) == markup.count:
                 _draw_lines(canvas, points_canvas, markup, colour, large[0] / 480)
             # A single point, such as a nose tip, would be lost at the size that suits a whole face.
-            _draw_dots(canvas, points_canvas, colour, large[0] / (480 if len(points_canvas) > 5 else 200))
+            _draw_dots(canvas, points_canvas, colour, large[0] / (480 if len(points_canvas) > 5 else 240))
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 

@@ -19,7 +19,8 @@ from foldmark.submission import upload_submission, write_submission
 from foldmark.train import fold_speed, train_fold
 
 SUBMISSIONS = Path("submissions")
-SHOWN_FACES = 6
+# What W&B is shown while a fold trains: so many held-out faces, about so many times.
+SHOWN_FACES, PICTURE_SETS = 6, 5
 
 
 def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
@@ -78,15 +79,18 @@ def train_one(
     folder = run.fold_folder(fold)
     held_out = run.held_out_rows(fold)
     settings = {**run.config.model_dump(mode="json"), "fold": fold}
+    epochs, pictures_at = run.config.train.epochs, 0.0
     with (
         tracking.start(name, f"{run.folder.name}-fold{fold}", job_type, settings, folder, wandb_mode) as tracker,
-        FoldProgress(fold, folds, run.config.train.epochs) as progress,
+        FoldProgress(fold, folds, epochs) as progress,
     ):
 
         def on_epoch(row: dict, points_px: np.ndarray | None) -> None:
+            nonlocal pictures_at
             progress.epoch(row)
             tracker.log({key: value for key, value in row.items() if value is not None}, row["epoch"])
-            if points_px is not None:
+            if points_px is not None and row["epoch"] >= pictures_at:
+                pictures_at = row["epoch"] + epochs / PICTURE_SETS
                 shown = np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
                 pictures = [(drawn_crop(run, held_out[i], points_px[i]), run.faces.pictures[held_out[i]]) for i in shown]
                 tracker.pictures("held-out faces", pictures, row["epoch"])
