@@ -22,7 +22,7 @@ from foldmark.run import Run, read_oof
 from foldmark.train import fold_data, training_faces
 
 SHOWN_FACES = 4
-PICTURE_WIDTH = 480
+PICTURE_WIDTH, TILE_WIDTH = 480, 320
 STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 
 
@@ -71,18 +71,10 @@ def _summary(run: Run, best: Trained) -> str:
 def _samples(run: Run, figures: Path) -> Section:
     size, data = run.config.crop.size, fold_data(run, 0)
     to_crop = centre_affine(run.store.size, size)
-    rows = np.linspace(0, len(data.training_rows) - 1, 12).astype(int)
-    tiles = [
-        draw_points(
-            warp(run.store[row], to_crop, size),
-            geometry.apply(to_crop, data.points_store[row]),
-            markup=run.faces.markup,
-            width=PICTURE_WIDTH // 2 + 80,
-        )
-        for row in data.training_rows[rows]
-    ]
+    rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
+    tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
     path = figures / "samples.png"
-    save_png(path, sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in data.training_rows[rows]]))
+    save_png(path, sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
     return Section(
         "Sampled pictures",
         pictures=[Picture(path, f"Twelve training pictures at {size[0]}x{size[1]}, enlarged, with the truth.")],
@@ -90,7 +82,7 @@ def _samples(run: Run, figures: Path) -> Section:
 
 
 def _augmented(run: Run, figures: Path) -> Section | None:
-    """One kind of change a column, at the strength that the setting trains with, and all together."""
+    """One kind of change a picture, at the strength that the setting trains with, and all together."""
     config, size, data = run.config.augment, run.config.crop.size, fold_data(run, 0)
     if not any(config.model_dump().values()):
         return None
@@ -122,12 +114,12 @@ def _augmented(run: Run, figures: Path) -> Section | None:
             tiles.append(_tile(crop[0].numpy(), points_crop.numpy(), run))
             captions.append("all, as trained")
     path = figures / "augmented.png"
-    save_png(path, sheet(tiles, columns=8, captions=captions))
+    save_png(path, sheet(tiles, columns=4, captions=captions))
     return Section("Augmentation", pictures=[Picture(path, "Each kind of change on its own and all together, with the truth.")])
 
 
 def _tile(crop: np.ndarray, points_crop: np.ndarray, run: Run) -> np.ndarray:
-    return draw_points(crop, points_crop, markup=run.faces.markup, width=PICTURE_WIDTH // 2)
+    return draw_points(crop, points_crop, markup=run.faces.markup, width=TILE_WIDTH)
 
 
 def _curves(run: Run, compared: list[Trained], figures: Path) -> Section:
