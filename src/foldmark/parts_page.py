@@ -185,6 +185,7 @@ def _filters(best: Trained, figures: Path, device: torch.device) -> Section:
         path = figures / f"filters-conv{number}.png"
         filters(path, conv.weight.detach().cpu().numpy())
         height, width = conv.kernel_size
-        caption = f"Conv {number}: {conv.out_channels} filters of {width}x{height} over {conv.in_channels} inputs"
+        inputs = f"{conv.in_channels} inputs" if conv.in_channels > 1 else "one input"
+        caption = f"Conv {number}: {conv.out_channels} filters of {width}x{height} over {inputs}"
         pictures.append(Picture(path, caption + (", one filter a row." if conv.in_channels > 1 else ".")))
     return Section("Learned filters", "Each filter on a grey scale of its own, dark negative, light positive.", pictures=pictures)

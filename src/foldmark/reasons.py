@@ -10,9 +10,8 @@ from foldmark.faces import Faces
 UNUSUAL = 1.5
 
 
-def traits(faces: Faces, greys: np.ndarray, mean_nose: np.ndarray) -> dict[str, np.ndarray]:
-    """Traits of faces with their whole markup. greys: (n, 2) mean and spread of each picture's grey; mean_nose: (2,) of the
-    training faces, relative to the box."""
+def traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
+    """Traits (n,) of faces with their whole markup. greys: (n, 2) mean and spread of each picture's grey."""
     points, markup = faces.points_px, faces.markup
     left, right = points[:, markup.eyes[0]], points[:, markup.eyes[1]]
     across = right - left
@@ -22,12 +21,10 @@ def traits(faces: Faces, greys: np.ndarray, mean_nose: np.ndarray) -> dict[str, 
     nose = points[:, markup.nose_tip] - (left + right) / 2
     lips = points[:, markup.regions.get("lips") or markup.regions["outer lips"]]
     lips_across, lips_down = (np.ptp((lips * axis[:, None]).sum(axis=2), axis=1) for axis in (along, down))
-    nose_relative = (points[:, markup.nose_tip] - faces.boxes_px[:, :2]) / faces.boxes_px[:, 2:]
     return {
         "turn": (nose * along).sum(axis=1) / distance,
         "tilt": np.degrees(np.arctan2(across[:, 1], across[:, 0])),
         "nod": (nose * down).sum(axis=1) / distance,
-        "place": np.linalg.norm(nose_relative - mean_nose, axis=1),
         "size": distance,
         "mouth": lips_down / lips_across,
         "smile": lips_across / distance,
@@ -48,11 +45,14 @@ def nearest_training_face(faces: Faces, training_rows: np.ndarray, row: int) -> 
 
 
 def explain(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
-    """A sentence a face: the traits in which it is unusual among the training faces, the most unusual first, and how near
-    the nearest training face is. faces: all, with their whole markup; greys as in `traits`."""
-    training = faces.take(training_rows)
-    nose = (training.points_px[:, faces.markup.nose_tip] - training.boxes_px[:, :2]) / training.boxes_px[:, 2:]
-    values = traits(faces, greys, nose.mean(axis=0))
+    """A sentence a face: the traits in which it is unusual among the training faces, the most unusual first, how far its
+    nose is from the mean one, and how near the nearest training face is.
+
+    faces: all, with their whole markup; greys as in `traits`.
+    """
+    values = traits(faces, greys)
+    noses = (faces.points_px[:, faces.markup.nose_tip] - faces.boxes_px[:, :2]) / faces.boxes_px[:, 2:]
+    from_mean_nose = np.linalg.norm(noses - noses[training_rows].mean(axis=0), axis=1)
     sentences = []
     for row in rows:
         unusual = []
@@ -60,9 +60,12 @@ def explain(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np
             mean, spread = all_values[training_rows].mean(), all_values[training_rows].std()
             if abs(all_values[row] - mean) > UNUSUAL * spread:
                 unusual.append((-abs(all_values[row] - mean) / spread, _words(name, all_values[row], mean)))
-        found = "; ".join(words for _, words in sorted(unusual)[:3]) or "pose, place, size, expression and light as usual"
+        found = "; ".join(words for _, words in sorted(unusual)[:3]) or "pose, size, expression and light as usual"
         other, percent = nearest_training_face(faces, training_rows, row)
-        sentences.append(f"{found}; nearest training shape {faces.pictures[other]}, {percent:.1f} % of the eye distance away")
+        sentences.append(
+            f"{found}; nose {100 * from_mean_nose[row]:.0f} % of the picture's side from its mean; "
+            f"nearest training shape {faces.pictures[other]}, {percent:.1f} % of the eye distance away"
+        )
     return sentences
 
 
@@ -72,7 +75,6 @@ def _words(name: str, value: float, mean: float) -> str:
         "turn": f"head turned to the picture's {side} (nose {100 * abs(value):.0f} % of the eye distance off the middle)",
         "tilt": f"head tilted ({value:+.0f} degrees)",
         "nod": f"head {'lowered' if value > mean else 'raised'} (nose {100 * value:.0f} % of the eye distance below the eyes)",
-        "place": f"face off its usual place (nose {100 * value:.0f} % of the picture's side from the mean)",
         "size": f"face {'larger' if value > mean else 'smaller'} than usual (eye distance {value:.0f} px, mean {mean:.0f})",
         "mouth": f"mouth {'wide open or laughing' if value > mean else 'pressed'} ({100 * value:.0f} % as high as wide)",
         "smile": f"mouth {'stretched' if value > mean else 'narrow'} ({100 * value:.0f} % of the eye distance wide)",
