@@ -130,7 +130,7 @@ def test_bad_settings_are_refused_before_anything_is_made(foldmark, workplace, a
     ("arguments", "words"),
     [
         (["--set", "folds.count=99"], ["folds.count", "24 photos"]),
-        (["--folds", "7"], ["folds 0 to 4"]),
+        (["--folds", "7"], ["folds 0 to 2"]),
         (["--folds", "one"], ["FOLDS="]),
         (["--device", "tpu9"], ["DEVICE=tpu9"]),
         (["--device", "cuda:77"], ["DEVICE=cuda:77"]),

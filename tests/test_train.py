@@ -48,7 +48,7 @@ def test_a_finished_fold_is_not_trained_again(foldmark, trained, drawn_root, qui
 
 def test_another_config_in_the_same_folder_is_refused(foldmark, trained, drawn_root, quick):
     done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick + " train.lr=0.5")
-    assert_refused(done, "train.lr (0.0015 there, 0.5 asked)", "NAME=")
+    assert_refused(done, "train.lr (0.0001 there, 0.5 asked)", "NAME=")
 
 
 def without_times(path):
