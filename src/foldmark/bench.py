@@ -22,11 +22,12 @@ from foldmark.config import Config
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
 from foldmark.device import pick_device, synchronise
+from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import write_text
 from foldmark.predict import predict_points
 from foldmark.progress import console, counting
-from foldmark.run import CACHE, Run
+from foldmark.run import Run
 from foldmark.train import as_fast_as_possible, average, batches, fold_data, fresh, measured_speed, training_faces, training_step
 
 ROUNDS, STEPS = 5, 12

@@ -37,10 +37,12 @@ def train(
     wandb: Wandb = "offline",
 ) -> None:
     """Train the folds of an experiment, going on where it was interrupted."""
+    from foldmark.experiment import experiment
+
+    label, settings, data = experiment(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    experiment, settings, data = pipeline.experiment(data_root, config, name, _overrides(set_))
-    pipeline.train(experiment, settings, data, _fold_numbers(folds), device, wandb)
+    pipeline.train(label, settings, data, _fold_numbers(folds), device, wandb)
 
 
 @app.command()
@@ -53,10 +55,12 @@ def csv(
     wandb: Wandb = "offline",
 ) -> None:
     """Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv."""
+    from foldmark.experiment import experiment
+
+    label, _, data = experiment(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    experiment, _, data = pipeline.experiment(data_root, config, name, _overrides(set_))
-    pipeline.make_csv(experiment, data, _overrides(set_), device, wandb)
+    pipeline.make_csv(label, data, _overrides(set_), device, wandb)
 
 
 @app.command()
@@ -70,10 +74,12 @@ def submit(
     competition: Annotated[str | None, typer.Option(help="Kaggle competition to upload to.")] = None,
 ) -> None:
     """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
+    from foldmark.experiment import experiment
+
+    label, _, data = experiment(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    experiment, _, data = pipeline.experiment(data_root, config, name, _overrides(set_))
-    pipeline.submit(experiment, data, _overrides(set_), device, wandb, competition)
+    pipeline.submit(label, data, _overrides(set_), device, wandb, competition)
 
 
 @app.command()
@@ -106,9 +112,11 @@ def bench(
     device: Device = "auto",
 ) -> None:
     """Measure loading, training and prediction rates side by side and write them to benchmarks/."""
-    from foldmark import bench, pipeline
+    from foldmark.experiment import experiment
 
-    _, settings, data = pipeline.experiment(data_root, config, None, _overrides(set_))
+    _, settings, data = experiment(data_root, config, None, _overrides(set_))
+    from foldmark import bench
+
     bench.bench(settings, data, device)
 
 

@@ -10,12 +10,13 @@ from foldmark.checkpoint import load_checkpoint
 from foldmark.config import Config
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.errors import UserError
+from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
 from foldmark.metrics import scores
 from foldmark.model import build_model
 from foldmark.predict import predict_points
-from foldmark.run import CACHE, finished_folds, read_oof, read_summary
+from foldmark.run import finished_folds, read_oof, read_summary
 
 
 def ensemble_points(folder: Path, config: Config, faces: Faces, device: torch.device, progress=None) -> np.ndarray:

@@ -17,9 +17,10 @@ from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import load_model
 from foldmark.errors import UserError
+from foldmark.experiment import find_or_draw
 from foldmark.figures import Curve
 from foldmark.files import write_text
-from foldmark.pipeline import find_or_draw, mean_face_scores, train_one
+from foldmark.pipeline import mean_face_scores, train_one
 from foldmark.progress import console
 from foldmark.run import RUNS, Run, open_run, read_summary
 

@@ -6,42 +6,21 @@ import numpy as np
 import torch
 
 from foldmark import geometry, tracking
-from foldmark.config import Config, load_config
-from foldmark.data import BANNER, HOW_TO_GET, Data, drawn_data, find_data
+from foldmark.config import Config
+from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.folds import read_split
 from foldmark.metrics import face_nme, mean_face_px, scores
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
-from foldmark.run import CACHE, RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
+from foldmark.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
 from foldmark.submission import upload_submission, write_submission
 from foldmark.train import fold_speed, train_fold
 
 SUBMISSIONS = Path("submissions")
 # What W&B is shown while a fold trains: so many held-out faces, about so many times.
 SHOWN_FACES, PICTURE_SETS = 6, 5
-
-
-def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
-    """The name, config and data that the user's settings mean. On drawn faces experiments get names of their own, so
-    that a run on real ones never mixes with them."""
-    # A typing error in a key should not wait for faces to be drawn.
-    kind = load_config(config or "resnet18", overrides).data.set
-    data = find_or_draw(data_root, kind)
-    chosen = config or ("drawn" if data.drawn else "resnet18")
-    settings = load_config(chosen, overrides)
-    stem = Path(chosen).stem
-    own_name = f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
-    return name or own_name, settings, data
-
-
-def find_or_draw(data_root: Path, kind: str) -> Data:
-    """The real set of this kind, or the drawn one, which is announced loudly."""
-    data = find_data(data_root, kind)
-    if data is None or data.drawn:
-        console.print(BANNER.format(root=data_root, how=HOW_TO_GET[kind]))
-    return data or drawn_data(CACHE, kind)
 
 
 def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str) -> None:

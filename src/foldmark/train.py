@@ -18,13 +18,14 @@ from foldmark.checkpoint import load_checkpoint, save_checkpoint
 from foldmark.config import Config, TrainConfig
 from foldmark.device import Speed, measure_speed
 from foldmark.errors import UserError
+from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import digest, write_text
 from foldmark.losses import LOSSES
 from foldmark.metrics import scores
 from foldmark.model import build_model
 from foldmark.predict import predict_points
-from foldmark.run import CACHE, Run, write_oof
+from foldmark.run import Run, write_oof
 
 # After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
 OnEpoch = Callable[[dict, np.ndarray | None], None]
