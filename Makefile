@@ -16,8 +16,9 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 .PHONY: help setup train csv submit part1 part2 extra dashboard bench test lint lock
 
 BIN := .venv/bin
-SETTINGS = --data-root "$(DATA_ROOT)" $(if $(CONFIG),--config "$(CONFIG)") $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
-PART = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)" --wandb "$(WANDB)"
+COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
+SETTINGS = $(COMMON) $(if $(CONFIG),--config "$(CONFIG)")
+PART = $(COMMON) --wandb "$(WANDB)"
 EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") --wandb "$(WANDB)"
 
 help: ## this list
@@ -41,7 +42,7 @@ part1: setup ## the course's part 1: the nose tip on IMM; figures and page in ru
 part2: setup ## the course's part 2: all 58 points on IMM; figures and page in runs/part2
 	@$(BIN)/foldmark part part2 $(PART)
 
-extra: setup ## part 2 with ResNet18, plain and anti-aliased: hours without a GPU
+extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 	@$(BIN)/foldmark part part2-extra $(PART)
 
 dashboard: setup ## W&B's terminal dashboard over the runs made here

@@ -44,8 +44,8 @@ def anti_alias(net: ResNet, where: str, taps: int) -> ResNet:
     """Put a blur before the subsampling of these stages of a ResNet of basic blocks, in place.
 
     The strided max-pool becomes a dense one and a blur; a strided block computes its first conv densely and blurs before
-    the second, and blurs its shortcut before the 1x1 conv. The first conv stays as it is: at full size a blur would cost
-    as much as the whole rest.
+    the second, and blurs its shortcut before the 1x1 conv. The first conv keeps its stride: computed densely, it would take
+    four times as many operations.
     """
     for stage in STAGES[where]:
         if stage == "maxpool":

@@ -99,6 +99,7 @@ def find_folder(data_root: Path, holds_it: Callable[[Path], bool]) -> Path | Non
 
 
 def find_ibug(data_root: Path) -> Path | None:
+    """The folder of the iBUG archive, as `find_folder` looks for it."""
     return find_folder(data_root, lambda folder: folder.name == IBUG_FOLDER or (folder / TRAIN_XML).is_file())
 
 

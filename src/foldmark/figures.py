@@ -61,13 +61,9 @@ def _draw_curve(axis, curve: Curve, column: str, colour: str) -> None:
 def filters(path: Path, weights: np.ndarray, side: int = 56, most: int = 128) -> None:
     """Draw conv filters (out, in, h, w) as grey pictures, each on a scale of its own; of a filter with many inputs, the
     first inputs stand side by side in its row."""
-    outputs, inputs = weights.shape[:2]
-    columns = min(inputs, 16) if inputs > 1 else 16
-    shown = (
-        weights.reshape(outputs * inputs, *weights.shape[2:])
-        if inputs == 1
-        else weights[:, :columns].reshape(-1, *weights.shape[2:])
-    )
+    inputs = weights.shape[1]
+    columns = 16 if inputs == 1 else min(inputs, 16)
+    shown = weights[:, :columns].reshape(-1, *weights.shape[2:])
     tiles = []
     for kernel in shown[:most]:
         low, high = kernel.min(), kernel.max()

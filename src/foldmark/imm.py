@@ -21,6 +21,7 @@ NAME = re.compile(r"(?P<person>\d\d)-(?P<view>[1-6])(?P<sex>[mf])")
 
 
 def find_imm(data_root: Path) -> Path | None:
+    """The folder with IMM's .asf files, as `find_folder` looks for it."""
     return find_folder(data_root, lambda folder: any(NAME.fullmatch(path.stem) for path in folder.glob("*.asf")))
 
 

@@ -119,7 +119,7 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
     }
     rows = results(compared, device)
     write_text(folder / "results.csv", pandas.DataFrame(rows).to_csv(index=False))
-    page = write_part_page(folder, part, data.train, compared, varied, rows, device)
+    page = write_part_page(folder, part, data, compared, varied, rows, device)
     for row in rows:
         console.print("  ".join(f"{key} {value}" if key != "setting" else str(value) for key, value in row.items()))
     console.print(f"made: {folder}/results.csv and figures/. Page to open: {page}")

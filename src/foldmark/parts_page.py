@@ -9,8 +9,10 @@ from foldmark import geometry
 from foldmark.augment import centre_affine, photometric, random_affine, warp
 from foldmark.config import AugmentConfig
 from foldmark.crops import read_grey
+from foldmark.data import Data
 from foldmark.faces import Faces
 from foldmark.figures import Curve, curves, filters
+from foldmark.imm import view_of
 from foldmark.metrics import face_mse
 from foldmark.model import layer_table
 from foldmark.page import Picture, Section, write_page
@@ -29,26 +31,23 @@ STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 def write_part_page(
     folder: Path,
     part: Part,
-    whole: Faces,
+    data: Data,
     compared: list[Trained],
     varied: dict[str, list[Trained]],
     rows: list[dict],
     device: torch.device,
 ) -> Path:
-    """Draw all figures of a part into `folder`/figures, write `folder`/index.html around them and return its path.
-
-    whole: the faces with all points, of which the part may learn a few.
-    """
+    """Draw all figures of a part into `folder`/figures, write `folder`/index.html around them and return its path."""
     figures = folder / "figures"
     best = min(compared, key=lambda trained: trained.figures("mse").mean())
     run = best.runs[0]
     sections = [
-        Section("Figures", _summary(run, best), table=rows),
+        Section("Figures", _summary(run, best, data.drawn), table=rows),
         _samples(run, figures),
         _augmented(run, figures),
         _curves(run, compared, figures),
         *(_varied(what, trained, compared[0], figures) for what, trained in varied.items()),
-        *_best_and_worst(run, whole, figures),
+        *_best_and_worst(run, data.train, figures),
         *(_layers(trained, device) for trained in compared),
         _filters(best, figures, device),
     ]
@@ -57,8 +56,8 @@ def write_part_page(
     return page
 
 
-def _summary(run: Run, best: Trained) -> str:
-    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if "drawn" in str(run.folder) else ""
+def _summary(run: Run, best: Trained, is_drawn: bool) -> str:
+    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if is_drawn else ""
     held_out = run.faces.take(run.held_out_rows(0))
     return (
         f"{drawn}Trained on {len(run.training_rows(0))} pictures, judged on {len(held_out)} pictures of "
@@ -169,7 +168,8 @@ def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
             truth_px = run.faces.points_px[row]
             picture = read_grey(run.faces.path(row))
             save_png(path, draw_points(picture, truth_px, points_px[index], markup=run.faces.markup, width=PICTURE_WIDTH))
-            grid.append(Picture(path, f"{run.faces.pictures[row]}, relative MSE {mse[index]:.5f}: {reason}."))
+            name = run.faces.pictures[row]
+            grid.append(Picture(path, f"{name} ({view_of(name)}), relative MSE {mse[index]:.5f}: {reason}."))
         sections.append(Section(title, "Truth blue, prediction orange; the reasons are computed, not judged by eye.", grid=grid))
     return sections
 

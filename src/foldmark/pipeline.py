@@ -48,7 +48,8 @@ def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, 
     _, overall = oof_scores(run.folder, run.faces)
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
     console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
-    console.print(f"made: {run.folder} (metrics.csv, faces.png and checkpoints in each fold). Next: make submit csv")
+    following = "" if data.set == "imm" else " Next: make submit csv"
+    console.print(f"made: {run.folder} (metrics.csv, faces.png and checkpoints in each fold).{following}")
 
 
 def train_one(

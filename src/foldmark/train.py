@@ -130,13 +130,14 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
 def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: list[dict], best: float, device) -> dict:
     """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
     folder = run.fold_folder(fold)
+    held_out = run.faces.take(data.held_out_rows)
     points_px = predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device)
     write_oof(folder, data.held_out_rows, points_px)
     summary = {
         "fold": fold,
         "faces": len(data.held_out_rows),
-        **scores(points_px, run.faces.take(data.held_out_rows)),
-        "mse_crop": mse_crop(points_px, run.faces.take(data.held_out_rows), data.px_per_crop[data.held_out_rows]),
+        **scores(points_px, held_out),
+        "mse_crop": mse_crop(points_px, held_out, data.px_per_crop[data.held_out_rows]),
         "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
         "epochs": len(history),
         "seconds": round(sum(row["seconds"] for row in history), 1),
@@ -267,7 +268,7 @@ def fold_speed(run: Run, device: torch.device) -> Speed:
 
 def measured_speed(run: Run, device: torch.device) -> Speed:
     data, (width, height), batch = fold_data(run, 0), run.config.crop.size, run.config.train.batch
-    # Noise, because processors multiply by zero at another speed.
+    # Noise rather than zeros: nearer to what training will see.
     crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
     truth_crop = torch.zeros(batch, run.faces.markup.count, 2, device=device)
 
