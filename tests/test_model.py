@@ -15,7 +15,7 @@ BLURS = ["all", "early", "late"]
 
 def net(**model):
     config = check_config({"crop": {"size": [96, 64], "square": False}, "model": model}, "test")
-    return build_model(config, torch.rand(58, 2) * 60, seed=0).eval(), config
+    return build_model(config, 20 + 24 * torch.rand(58, 2), seed=0).eval(), config
 
 
 @pytest.mark.parametrize("taps", [2, 3, 4, 5])
@@ -67,7 +67,15 @@ def test_a_blurred_net_moves_less_when_its_picture_does():
 
 
 @pytest.mark.parametrize(
-    "model", [{"name": "cnn"}, {"name": "cnn", "norm": True, "kernel": 5}, {}, *({"blur": where} for where in BLURS)]
+    "model",
+    [
+        {"name": "cnn", "head": "flat"},
+        {"name": "cnn", "head": "pool", "norm": True, "kernel": 5},
+        {},
+        *({"blur": where} for where in BLURS),
+        {"head": "flat"},
+        {"head": "cells", "width": 32},
+    ],
 )
 def test_each_variant_starts_at_the_mean_face(model):
     built, config = net(**model)

@@ -54,12 +54,14 @@ class FoldsConfig(Section):
 
 class ModelConfig(Section):
     name: Literal["resnet18", "cnn"] = "resnet18"
+    head: Literal["pool", "flat", "cells"] = "pool"
+    hidden: int = Field(128, ge=1, le=4096)  # flat: width of its first linear layer
+    width: int = Field(128, ge=1, le=1024)  # cells: channels of its maps
     # Where resnet18 is anti-aliased: nowhere, at every stride, or only in its first or last ones.
     blur: Literal["none", "all", "early", "late"] = "none"
     blur_size: int = Field(4, ge=2, le=7)  # taps of the blur
     channels: list[Annotated[int, Field(ge=1, le=1024)]] = Field([16, 32, 32, 32], min_length=1, max_length=8)  # cnn: its convs
     kernel: Literal[3, 5, 7] = 3  # cnn
-    hidden: int = Field(128, ge=1, le=4096)  # cnn: width of the first linear layer
     norm: bool = False  # cnn: batch normalisation after each conv
     standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
 
@@ -113,6 +115,8 @@ class Config(Section):
     def _settings_fit_each_other(self) -> "Config":
         if self.model.name == "cnn" and min(self.crop.size) >> len(self.model.channels) == 0:
             raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
+        if self.model.name == "cnn" and self.model.head == "cells":
+            raise ValueError("model.head: cells needs the maps of resnet18; cnn goes with flat or pool")
         if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
             raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
         return self

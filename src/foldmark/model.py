@@ -1,6 +1,4 @@
-"""The nets: a variant is a name in MODELS and a YAML file."""
-
-from collections import OrderedDict
+"""The nets: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
 
 import torch
 import torchvision
@@ -8,28 +6,23 @@ from torch import nn
 
 from foldmark.blur import anti_alias
 from foldmark.config import Config
+from foldmark.heads import HEADS
 
 
 class PointRegressor(nn.Module):
-    """A backbone with 2k outputs, read as points in crop pixels.
+    """Backbone and head. forward takes crops uint8 or float (n, 1, height, width) and gives points_crop float32 (n, k, 2).
 
-    points_crop = mean_points_crop + output * spread: the net starts at the mean face and has only the difference to learn.
-    Without train.mean_face its outputs are positions relative to the crop, as in the report. forward takes crops uint8 or
-    float (n, 1, height, width) and gives points_crop float32 (n, k, 2).
+    With train.mean_face the head starts at the mean face and has only the difference to learn.
     """
 
-    def __init__(self, backbone: nn.Module, mean_points_crop: torch.Tensor, config: Config) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, mean_points_crop: torch.Tensor, config: Config) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.head = backbone, head
         self.register_buffer("mean_points_crop", mean_points_crop.float())
         self.start_at_mean, self.standardise = config.train.mean_face, config.model.standardise
-        size = torch.tensor(config.crop.size, dtype=torch.float32)
-        self.register_buffer("spread", size / 10 if self.start_at_mean else size, persistent=False)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        output = self.backbone(self.light(crops.float())).float()
-        points_crop = output.view(len(crops), -1, 2) * self.spread
-        return self.mean_points_crop + points_crop if self.start_at_mean else points_crop
+        return self.head(self.backbone(self.light(crops.float())), self.mean_points_crop if self.start_at_mean else None)
 
     def light(self, crops: torch.Tensor) -> torch.Tensor:
         if not self.standardise:
@@ -39,48 +32,63 @@ class PointRegressor(nn.Module):
         return centred / (crops.std((2, 3), keepdim=True) + 8)
 
 
-def resnet18(config: Config, outputs: int) -> nn.Module:
-    """torchvision's ResNet18 (He et al. 2016) with a 1-channel first conv, from scratch; anti-aliased as `model.blur` says."""
-    net = torchvision.models.resnet18(weights=None)
-    net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    net.fc = nn.Linear(net.fc.in_features, outputs)
-    return net if config.model.blur == "none" else anti_alias(net, config.model.blur, config.model.blur_size)
+class ResNet18(nn.Module):
+    """torchvision's ResNet18 (He et al. 2016) with a 1-channel first conv, without its last layer, anti-aliased as
+    `model.blur` says: the maps of its four stages, at a 4th, 8th, 16th and 32nd of the crop."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        net = torchvision.models.resnet18(weights=None)
+        net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        if config.model.blur != "none":
+            anti_alias(net, config.model.blur, config.model.blur_size)
+        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.channels = [64, 128, 256, 512]
+        self.cells = tuple(-(-side // 32) for side in config.crop.size)
+
+    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        maps = [self.maxpool(self.relu(self.bn1(self.conv1(pictures))))]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps.append(stage(maps[-1]))
+        return maps[1:]
 
 
-def cnn(config: Config, outputs: int) -> nn.Module:
-    """The course's small net: convs, each with ReLU and a max-pool that halves the map, then two linear layers."""
-    model = config.model
-    layers, before = [], 1
-    for channels in model.channels:
-        layers.append(nn.Conv2d(before, channels, model.kernel, padding="same", bias=not model.norm))
-        if model.norm:
-            layers.append(nn.BatchNorm2d(channels))
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-        before = channels
-    width, height = (side >> len(model.channels) for side in config.crop.size)
-    named = {
-        "convs": nn.Sequential(*layers),
-        "flat": nn.Flatten(),
-        "hidden": nn.Linear(before * width * height, model.hidden),
-        "relu": nn.ReLU(),
-        "fc": nn.Linear(model.hidden, outputs),
-    }
-    return nn.Sequential(OrderedDict(named))
+class Cnn(nn.Module):
+    """The course's small net: convs, each with ReLU and a max-pool that halves the map; the last map."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        model = config.model
+        layers, before = [], 1
+        for channels in model.channels:
+            layers.append(nn.Conv2d(before, channels, model.kernel, padding="same", bias=not model.norm))
+            if model.norm:
+                layers.append(nn.BatchNorm2d(channels))
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            before = channels
+        self.convs = nn.Sequential(*layers)
+        self.channels = model.channels
+        self.cells = tuple(side >> len(model.channels) for side in config.crop.size)
+
+    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        return [self.convs(pictures)]
 
 
-MODELS = {"resnet18": resnet18, "cnn": cnn}
+BACKBONES = {"resnet18": ResNet18, "cnn": Cnn}
 
 
 def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> PointRegressor:
     """A fresh net; the seed alone decides its weights. mean_points_crop: (k, 2) of the training faces."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = MODELS[config.model.name](config, mean_points_crop.numel())
+        backbone = BACKBONES[config.model.name](config)
+        head = HEADS[config.model.head](backbone.channels, backbone.cells, len(mean_points_crop), config)
         if config.train.mean_face:
             # Starting at the mean face itself: the first steps then go into the features, not into finding the middle.
-            nn.init.normal_(backbone.fc.weight, std=1e-3)
-            nn.init.zeros_(backbone.fc.bias)
-    return PointRegressor(backbone, mean_points_crop, config)
+            nn.init.normal_(head.fc.weight, std=1e-3)
+            nn.init.zeros_(head.fc.bias)
+    return PointRegressor(backbone, head, mean_points_crop, config)
 
 
 def layer_table(model: PointRegressor, config: Config) -> str:
@@ -95,7 +103,7 @@ def layer_table(model: PointRegressor, config: Config) -> str:
 
         return hook
 
-    leaves = [(name, module) for name, module in model.backbone.named_modules() if not any(module.children())]
+    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     width, height = config.crop.size
     with torch.inference_mode():
