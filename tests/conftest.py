@@ -5,10 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from foldmark.drawn import write_drawn_faces
 from foldmark.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("foldmark", deadline=None)
+hypothesis.settings.load_profile("foldmark")
 
 REPOSITORY = Path(__file__).parent.parent
 

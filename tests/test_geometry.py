@@ -17,7 +17,7 @@ boxes = st.tuples(edges, edges, sides, sides).map(np.array)
 
 
 @given(boxes, st.integers(0, 2**32 - 1), st.sampled_from([((128, 128), True), ((224, 224), False), ((240, 180), False)]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_crop_then_augment_then_back_is_the_identity(box_px, seed, kind):
     size, square = kind
     config = CropConfig(size=size, square=square)
@@ -47,7 +47,6 @@ def test_square_window_is_centred_on_the_box_to_a_pixel(box_px, enlargement):
 
 
 @given(st.floats(0.2, 5), st.floats(-180, 180), st.floats(-500, 500), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_align_finds_the_similarity_that_moved_the_points(scale, degrees, shift, seed):
     points = np.random.default_rng(seed).uniform(0, 128, (68, 2))
     moved_by = geometry.similarity((128, 128), (128, 128), scale=scale, degrees=degrees, shift=(shift, -shift))

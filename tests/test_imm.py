@@ -108,7 +108,7 @@ def test_a_strange_name_is_refused(one_face):
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_damaged_files_are_read_whole_or_refused(tmp_path_factory, data):
     from PIL import Image
 

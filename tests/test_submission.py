@@ -68,7 +68,7 @@ def test_the_file_is_as_the_competition_wants_it(faces, written):
 boxes = st.tuples(st.floats(-500, 2000), st.floats(-500, 2000), st.floats(30, 3000), st.floats(0.85, 1.15))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(boxes, min_size=1, max_size=3), st.integers(0, 2**32 - 1), st.floats(0.8, 1.25), st.floats(-0.2, 0.2))
 def test_any_plausible_points_are_read_back_to_a_tenthousandth(tmp_path_factory, drawn_boxes, seed, scale, shift):
     faces = some_faces([(left, top, width, width * ratio) for left, top, width, ratio in drawn_boxes])

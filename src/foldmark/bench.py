@@ -94,7 +94,7 @@ def training_rates(run: Run, device: torch.device) -> dict:
     tutorial = DataLoader(TutorialFaces(run.faces, data.training_rows, size), batch, shuffle=True, drop_last=True)
 
     def step(crops: torch.Tensor, points_crop: torch.Tensor) -> None:
-        training_step(model, optimizer, crops, points_crop, config, speed)
+        training_step(model, optimizer, crops, points_crop, torch.ones(batch, device=device), config, speed)
         average(averaged, model, config.train.ema, 1000)
 
     resident = next(iter(endless(lambda epoch: batches(ours, data, 0, epoch, config, device))))[:2]

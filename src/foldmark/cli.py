@@ -83,6 +83,25 @@ def submit(
 
 
 @app.command()
+def model(
+    config: Annotated[str, typer.Argument(help="A name in configs/, or a .yaml file.")],
+    set_: Set = None,
+) -> None:
+    """Print a variant's layers, parameters and operations."""
+    from foldmark.config import load_config
+    from foldmark.markup import IBUG68, IMM58
+
+    settings = load_config(config, _overrides(set_))
+    import torch
+
+    from foldmark.model import build_model, layer_table
+
+    markup = IBUG68 if settings.data.set == "ibug" else IMM58
+    points = len(settings.data.points) if settings.data.points else markup.count
+    print(layer_table(build_model(settings, torch.zeros(points, 2), seed=0), settings))
+
+
+@app.command()
 def part(
     name: Annotated[str, typer.Argument(help="part1, part2 or part2-extra.")],
     data_root: DataRoot = Path("data"),

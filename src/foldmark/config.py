@@ -63,6 +63,7 @@ class ModelConfig(Section):
     channels: list[Annotated[int, Field(ge=1, le=1024)]] = Field([16, 32, 32, 32], min_length=1, max_length=8)  # cnn: its convs
     kernel: Literal[3, 5, 7] = 3  # cnn
     norm: bool = False  # cnn: batch normalisation after each conv
+    weights: str | None = None  # resnet18 starts from imagenet's, downloaded, or from a file's; None: from scratch
     standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
 
 
@@ -87,7 +88,8 @@ class TrainConfig(Section):
     warmup: Share = 0.1  # share of the steps
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
     optimizer: Literal["adamw", "adam"] = "adamw"
-    loss: Literal["l1", "mse", "smooth_l1"] = "l1"
+    loss: Literal["l1", "mse", "smooth_l1", "euclidean", "wing", "soft_wing"] = "l1"
+    large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero
     validate_every: int = Field(1, ge=1)  # epochs
@@ -98,6 +100,8 @@ class TrainConfig(Section):
 class PredictConfig(Section):
     realign: int = Field(2, ge=0, le=10)  # times to cut the face anew where the prediction puts it, and predict again
     flip: bool = True  # average with the flipped picture's prediction
+    shift: Share = 0.0  # average with crops shifted by this share of their width towards each corner; 0: not
+    twins: bool = True  # average a test face with that of its mirror twin, where the list has both
     checkpoint: Literal["last", "best"] = "last"  # best was picked on the held-out fold, so its OOF figure flatters
     batch: int = Field(64, ge=1)
 
@@ -115,6 +119,8 @@ class Config(Section):
     def _settings_fit_each_other(self) -> "Config":
         if self.model.name == "cnn" and min(self.crop.size) >> len(self.model.channels) == 0:
             raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
+        if self.model.name == "cnn" and self.model.weights:
+            raise ValueError("model.weights: there are weights to start from for resnet18 only")
         if self.model.name == "cnn" and self.model.head == "cells":
             raise ValueError("model.head: cells needs the maps of resnet18; cnn goes with flat or pool")
         if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
@@ -123,7 +129,7 @@ class Config(Section):
 
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.
-NOT_PART_OF_A_RUN = {"train.workers", "predict.batch", "folds.file"}
+NOT_PART_OF_A_RUN = {"train.workers", "predict.batch", "predict.twins", "folds.file"}
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:

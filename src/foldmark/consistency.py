@@ -23,7 +23,7 @@ def shift_consistency(model: nn.Module, run: Run, rows: np.ndarray, device: torc
     def points_px(move: tuple[int, int]) -> np.ndarray:
         affine = geometry.compose(geometry.similarity(size, size, shift=move), centre_affine(run.store.size, size))
         affines = np.repeat(affine[None], len(rows), axis=0)
-        return geometry.apply(store_to_px, look(model, crops, affines, size, run.faces.markup, device))
+        return geometry.apply(store_to_px, look(model, crops, affines, size, run.faces.markup, device)[0])
 
     still = points_px((0, 0))
     moves = [move for d in SHIFTS for move in ((d, 0), (0, d))]

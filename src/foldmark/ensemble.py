@@ -46,7 +46,7 @@ def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, de
             if np.array_equal(content["made_from"], made_from):
                 return content["points_px"]
     model = load_model(weights, config, faces.markup.count, device)
-    points_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
+    points_px, spread_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
     with atomic_path(stored) as temporary, temporary.open("wb") as file:
         np.savez(file, points_px=points_px, made_from=made_from)
     return points_px
@@ -64,7 +64,7 @@ def load_model(weights: Path, config: Config, points: int, device: torch.device)
 def oof_scores(folder: Path, faces: Faces) -> tuple[list[dict], dict[str, float]]:
     """Each finished fold's summary, and MAE and NME over all out-of-fold (OOF) predictions together."""
     folds = require_finished(folder)
-    rows, points_px = zip(*(read_oof(folder / f"fold{fold}") for fold in folds), strict=True)
+    rows, points_px, _ = zip(*(read_oof(folder / f"fold{fold}") for fold in folds), strict=True)
     rows = np.concatenate(rows)
     overall = scores(np.concatenate(points_px), faces.take(rows))
     return [read_summary(folder / f"fold{fold}") for fold in folds], {"faces": len(rows), **overall}

@@ -3,6 +3,7 @@
 import torch
 import torchvision
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from foldmark.blur import anti_alias
 from foldmark.config import Config
@@ -92,24 +93,38 @@ def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> Po
 
 
 def layer_table(model: PointRegressor, config: Config) -> str:
-    """The layers of a net in the order in which they run: name, kind, output shape for one picture, parameters."""
+    """The layers of a net in the order in which they run: name, kind, output shape for one picture, parameters; and the
+    operations that one picture takes."""
     lines = []
 
     def note(name: str):
         def hook(module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
             count = sum(weight.numel() for weight in module.parameters())
             shape = "x".join(map(str, output.shape[1:]))
-            lines.append(f"{name:<28}{type(module).__name__:<20}{shape:<16}{count:>12,}")
+            lines.append(f"{name:<32}{type(module).__name__:<20}{shape:<16}{count:>12,}")
 
         return hook
 
     leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
-    width, height = config.crop.size
-    with torch.inference_mode():
-        model(torch.zeros(1, 1, height, width, device=model.mean_points_crop.device))
+    operations = multiplications(model, config)
     for handle in handles:
         handle.remove()
-    total = sum(weight.numel() for weight in model.parameters())
-    head = f"{'layer':<28}{'kind':<20}{'output':<16}{'parameters':>12}"
-    return "\n".join([head, *lines, f"{'all':<64}{total:>12,}"])
+    head = f"{'layer':<32}{'kind':<20}{'output':<16}{'parameters':>12}"
+    width, height = config.crop.size
+    per_picture = f"{operations / 1e6:,.0f} million multiplications for a crop of {width}x{height}"
+    return "\n".join([head, *lines, f"{'all':<68}{parameters(model):>12,}", per_picture])
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+@torch.inference_mode()
+def multiplications(model: PointRegressor, config: Config) -> int:
+    """Multiply-adds of convs and linear layers for one crop; a FLOP count that counts both is twice this."""
+    width, height = config.crop.size
+    crop = torch.zeros(1, 1, height, width, device=model.mean_points_crop.device)
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(crop)
+    return counter.get_total_flops() // 2

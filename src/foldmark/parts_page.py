@@ -151,7 +151,7 @@ def _varied(what: str, trained: list[Trained], report: Trained, figures: Path) -
 
 
 def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
-    rows, points_px = read_oof(run.fold_folder(0))
+    rows, points_px, _ = read_oof(run.fold_folder(0))
     mse = face_mse(points_px, run.faces.take(rows))
     size = run.config.crop.size
     to_crop = centre_affine(run.store.size, size)

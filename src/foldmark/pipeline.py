@@ -77,7 +77,7 @@ def train_one(
 
         summary = train_fold(run, fold, device, on_epoch, progress.batch)
         tracker.summary({f"oof_{key}": summary[key] for key in ("mae_px", "nme", "mse")})
-    rows, points_px = read_oof(folder)
+    rows, points_px, _ = read_oof(folder)
     nme = face_nme(points_px, run.faces.take(rows))
     # From the best face to the worst, so that one look shows what the figure stands for.
     shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(12, len(rows))).astype(int)]

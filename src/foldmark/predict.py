@@ -14,24 +14,47 @@ from foldmark.markup import Markup
 
 def predict_points(
     model: nn.Module, store: CropStore, rows: np.ndarray, config: Config, markup: Markup, device: torch.device
-) -> np.ndarray:
-    """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets.
+) -> tuple[np.ndarray, np.ndarray]:
+    """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets, and spread_px
+    (len(rows), k): how far the looks that were averaged lie from their mean, root mean square.
 
     realign: the detector's boxes scatter and faces tilt, so the face is cut anew with the turn, scale and place that lay
     the prediction onto the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
-    flip: test-time augmentation (TTA): the mean with the prediction for the flipped crop, flipped back.
+    flip, shift: test-time augmentation (TTA): the mean with what is seen in the flipped crop and in crops that are shifted
+    a little towards each corner.
     """
     size = config.crop.size
     mean_crop = model.mean_points_crop.cpu().double().numpy()
-    points_store = []
+    means_px, spreads_px = [], []
     for start in range(0, len(rows), config.predict.batch):
-        crops = [store[row] for row in rows[start : start + config.predict.batch]]
+        part = rows[start : start + config.predict.batch]
+        crops = [store[row] for row in part]
         store_to_crop = np.repeat(centre_affine(store.size, size)[None], len(crops), axis=0)
         for _ in range(config.predict.realign):
-            points = look(model, crops, store_to_crop, size, markup, device)
+            points = look(model, crops, store_to_crop, size, markup, device)[0]
             store_to_crop = np.stack([geometry.align(face, mean_crop) for face in points])
-        points_store.append(look(model, crops, store_to_crop, size, markup, device, flip=config.predict.flip))
-    return geometry.apply(geometry.invert(store.px_to_store[rows]), np.concatenate(points_store))
+        looks = [
+            look(
+                model,
+                crops,
+                geometry.compose(geometry.similarity(size, size, shift=move), store_to_crop),
+                size,
+                markup,
+                device,
+                flip=config.predict.flip,
+            )
+            for move in moves(config.predict.shift * size[0])
+        ]
+        points_px = geometry.apply(geometry.invert(store.px_to_store[part]), np.concatenate(looks))
+        means_px.append(points_px.mean(axis=0))
+        spreads_px.append(np.sqrt(np.square(points_px - means_px[-1]).sum(axis=3).mean(axis=0)))
+    return np.concatenate(means_px), np.concatenate(spreads_px)
+
+
+def moves(shift_crop: float) -> list[tuple[float, float]]:
+    """The shifts (x, y) that TTA looks at: none, and that far towards each corner."""
+    corners = [(x * shift_crop, y * shift_crop) for x in (-1, 1) for y in (-1, 1)]
+    return [(0.0, 0.0), *(corners if shift_crop else [])]
 
 
 @torch.inference_mode()
@@ -45,12 +68,13 @@ def look(
     *,
     flip: bool = False,
 ) -> np.ndarray:
-    """points_store (n, k, 2) of some store crops, seen once through these affines (n, 2, 3)."""
+    """points_store (1, n, k, 2) of some store crops, seen once through these affines (n, 2, 3); with `flip` (2, n, k, 2),
+    the second as seen in the flipped crops."""
     seen = np.stack([warp(crop, affine, size) for crop, affine in zip(crops, store_to_crop, strict=True)])
     seen = torch.from_numpy(seen)[:, None].to(device)
     model.eval()
-    points_crop = model(seen).cpu().double().numpy()
+    points_crop = [model(seen).cpu().double().numpy()]
     if flip:
         flipped = model(seen.flip(3)).cpu().double().numpy()
-        points_crop = (points_crop + geometry.apply(geometry.flip(size[0]), flipped)[:, markup.mirror]) / 2
-    return geometry.apply(geometry.invert(store_to_crop), points_crop)
+        points_crop.append(geometry.apply(geometry.flip(size[0]), flipped)[:, markup.mirror])
+    return geometry.apply(geometry.invert(store_to_crop), np.stack(points_crop))

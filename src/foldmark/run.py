@@ -6,7 +6,7 @@ environment.json     versions, revision, machine
 fold0/metrics.csv    one row per epoch: the truth that W&B shows
 fold0/last.pt        to go on from; when the fold is finished, the net it ended with
 fold0/best.pt        the net with the lowest held-out NME
-fold0/oof.npz        predictions for the held-out faces: rows (n,), points_px (n, k, 2)
+fold0/oof.npz        predictions for the held-out faces: rows (n,), points_px (n, k, 2), spread_px (n, k)
 fold0/summary.json   the fold's figures; it is there only when the fold is finished
 """
 
@@ -88,15 +88,17 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
 
 
 def stored_config(folder: Path, overrides: list[str] | None = None) -> Config:
-    """The config that this run was made with. Raises UserError for overrides that say otherwise."""
+    """The config that this run was made with, but for settings that are no part of it, which overrides may change. Raises
+    UserError for other overrides that say otherwise."""
     path = folder / "config.yaml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise UserError(f"{path}: cannot be read; restore it, or train under another name with NAME=...") from None
     stored = check_config(tree, str(path))
-    _refuse_changes(folder, stored, with_overrides(stored.model_dump(), overrides or [], str(path)))
-    return stored
+    asked = with_overrides(stored.model_dump(), overrides or [], str(path))
+    _refuse_changes(folder, stored, asked)
+    return asked
 
 
 def wanted_folds(run: Run, asked: list[int] | None) -> list[int]:
@@ -118,14 +120,15 @@ def finished_folds(folder: Path) -> list[int]:
     return sorted(int(fold) for fold in folds if fold.isdigit())
 
 
-def write_oof(fold_folder: Path, rows: np.ndarray, points_px: np.ndarray) -> None:
+def write_oof(fold_folder: Path, rows: np.ndarray, points_px: np.ndarray, spread_px: np.ndarray) -> None:
     with atomic_path(fold_folder / "oof.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, rows=rows, points_px=points_px)
+        np.savez(file, rows=rows, points_px=points_px, spread_px=spread_px)
 
 
-def read_oof(fold_folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_oof(fold_folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """rows, points_px and spread_px as `write_oof` took them."""
     with np.load(fold_folder / "oof.npz") as stored:
-        return stored["rows"], stored["points_px"]
+        return stored["rows"], stored["points_px"], stored["spread_px"]
 
 
 def _refuse_changes(folder: Path, stored: Config, asked: Config) -> None:

@@ -25,6 +25,7 @@ from foldmark.losses import LOSSES
 from foldmark.metrics import scores
 from foldmark.model import build_model
 from foldmark.predict import predict_points
+from foldmark.pretrained import load_pretrained
 from foldmark.run import Run, write_oof
 
 # After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
@@ -42,6 +43,7 @@ class FoldData:
     points_store: np.ndarray  # (n, k, 2) of all faces
     mean_crop: np.ndarray  # (k, 2) mean training face
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
+    face_weight: torch.Tensor  # (n,) what a face counts in the loss, 1 on average over the training faces
 
 
 def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_batch: OnBatch) -> dict:
@@ -66,7 +68,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     as_fast_as_possible(model, speed), as_fast_as_possible(averaged, speed)
 
     # During training one pass a face is enough to see how it goes.
-    plain = config.model_copy(update={"predict": config.predict.model_copy(update={"realign": 0, "flip": False})})
+    plain = config.model_copy(update={"predict": config.predict.model_copy(update={"realign": 0, "flip": False, "shift": 0})})
     for epoch in range(len(history), config.train.epochs):
         started, losses, errors = time.perf_counter(), [], []
         model.train()
@@ -74,7 +76,8 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
             step = epoch * steps_per_epoch + batch
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config.train, step, config.train.epochs * steps_per_epoch)
-            loss, points_crop = training_step(model, optimizer, crops, truth_crop, config, speed)
+            weight = data.face_weight[rows].to(device)
+            loss, points_crop = training_step(model, optimizer, crops, truth_crop, weight, config, speed)
             average(averaged, model, config.train.ema, step)
             losses.append(loss)
             if not math.isfinite(loss):
@@ -102,7 +105,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
         }
         points_px = None
         if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
-            points_px = predict_points(averaged, run.store, data.held_out_rows, plain, run.faces.markup, device)
+            points_px, _ = predict_points(averaged, run.store, data.held_out_rows, plain, run.faces.markup, device)
             row |= scores(points_px, held_out)
             row["mse_crop"] = mse_crop(points_px, held_out, data.px_per_crop[data.held_out_rows])
             if row["nme"] < best:
@@ -131,8 +134,8 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
     """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
     folder = run.fold_folder(fold)
     held_out = run.faces.take(data.held_out_rows)
-    points_px = predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device)
-    write_oof(folder, data.held_out_rows, points_px)
+    points_px, spread_px = predict_points(averaged, run.store, data.held_out_rows, run.config, run.faces.markup, device)
+    write_oof(folder, data.held_out_rows, points_px, spread_px)
     summary = {
         "fold": fold,
         "faces": len(data.held_out_rows),
@@ -155,12 +158,16 @@ def fold_data(run: Run, fold: int) -> FoldData:
     store_to_crop = centre_affine(run.store.size, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
     points_store = geometry.apply(run.store.px_to_store, run.faces.points_px)
+    px_per_crop = crop_to_px[:, [0, 1], [0, 1]]
+    # The competition counts pixels of the picture, so a large face counts more; NME counts all faces alike.
+    weight = px_per_crop.mean(axis=1) ** run.config.train.large_faces
     return FoldData(
         training_rows=training_rows,
         held_out_rows=run.held_out_rows(fold),
         points_store=points_store,
         mean_crop=geometry.apply(store_to_crop, points_store[training_rows]).mean(axis=0),
-        px_per_crop=crop_to_px[:, [0, 1], [0, 1]],
+        px_per_crop=px_per_crop,
+        face_weight=torch.from_numpy(weight / weight[training_rows].mean()).float(),
     )
 
 
@@ -190,6 +197,9 @@ def fresh(run: Run, data: FoldData, fold: int, device: torch.device) -> tuple[nn
     """A net at its seed, its averaged twin, and the optimizer."""
     train = run.config.train
     nets = [build_model(run.config, torch.from_numpy(data.mean_crop), train.seed + fold).to(device) for _ in range(2)]
+    if run.config.model.weights:
+        for net in nets:
+            load_pretrained(net.backbone, run.config.model.weights)
     decayed = [weight for weight in nets[0].parameters() if weight.ndim > 1]
     free = [weight for weight in nets[0].parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -219,11 +229,12 @@ def loader_workers(asked: int | None, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(8, torch.get_num_threads())
 
 
-def training_step(model, optimizer, crops, truth_crop, config, speed: Speed) -> tuple[float, torch.Tensor]:
+def training_step(model, optimizer, crops, truth_crop, face_weight, config, speed: Speed) -> tuple[float, torch.Tensor]:
     with torch.autocast(crops.device.type, torch.bfloat16, enabled=speed.bf16):
         points_crop = model(crops)
     # In percent of the crop's width, so that a loss means the same at every crop size.
-    loss = LOSSES[config.train.loss]((points_crop - truth_crop) * (100 / config.crop.size[0]))
+    losses = LOSSES[config.train.loss]((points_crop - truth_crop) * (100 / config.crop.size[0]))
+    loss = (losses * face_weight).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -271,12 +282,13 @@ def measured_speed(run: Run, device: torch.device) -> Speed:
     # Noise rather than zeros: nearer to what training will see.
     crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
     truth_crop = torch.zeros(batch, run.faces.markup.count, 2, device=device)
+    weight = torch.ones(batch, device=device)
 
     def make_step(channels_last: bool, bf16: bool):
         speed = Speed(channels_last, bf16, {})
         model, _, optimizer = fresh(run, data, 0, device)
         as_fast_as_possible(model, speed).train()
-        return lambda: training_step(model, optimizer, crops, truth_crop, run.config, speed)
+        return lambda: training_step(model, optimizer, crops, truth_crop, weight, run.config, speed)
 
     return measure_speed(make_step, device)
 

@@ -1,0 +1,38 @@
+"""ImageNet weights to start from: torchvision's own, folded to one grey channel."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import nn
+from torchvision.models import ResNet18_Weights
+
+from foldmark.checkpoint import load_checkpoint
+from foldmark.errors import UserError
+
+IMAGENET = "imagenet"
+
+
+def load_pretrained(backbone: nn.Module, weights: str) -> None:
+    """Load a ResNet18's weights into a backbone, in place: `imagenet`, which torchvision downloads and keeps, or the path of
+    a state dict. Raises UserError where they cannot be had or do not fit."""
+    state = _downloaded() if weights == IMAGENET else load_checkpoint(Path(weights))
+    if state is None:
+        raise UserError(f"model.weights: {weights}: no such file; give {IMAGENET!r} or the path of a ResNet18 state dict.")
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    try:
+        # A grey picture has the same value in all three channels, so their weights add up.
+        state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
+        backbone.load_state_dict(state)
+    except (KeyError, AttributeError, RuntimeError):
+        raise UserError(f"model.weights: {weights} does not hold the weights of torchvision's ResNet18.") from None
+
+
+def _downloaded() -> dict[str, torch.Tensor]:
+    try:
+        return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.weights: torchvision could not download the ImageNet weights ({error}); connect to the network, or give the "
+            'path of its resnet18 .pth file: SET="model.weights=/where/it/is.pth".'
+        ) from None

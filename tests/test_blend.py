@@ -1,0 +1,82 @@
+"""Blends: the weights are right where the answer is known, and the figure that is printed does not flatter."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldmark.blend import blend, fit_weights, weighted
+from foldmark.faces import Faces
+from foldmark.metrics import face_nme
+
+
+def some_faces(count: int, rng: np.random.Generator) -> Faces:
+    points_px = rng.uniform(0, 100, (count, 68, 2))
+    points_px[:, 36], points_px[:, 45] = (20, 50), (80, 50)
+    return Faces(
+        Path(), [f"{row}.jpg" for row in range(count)], np.ones((count, 4)), points_px, np.zeros((count, 2)), [""] * count
+    )
+
+
+def predictions(faces: Faces, scatters: list[float], rng: np.random.Generator) -> np.ndarray:
+    return np.stack([faces.points_px + rng.normal(0, scatter, faces.points_px.shape) for scatter in scatters])
+
+
+def test_equally_good_predictions_weigh_the_same_and_a_useless_one_nothing():
+    rng = np.random.default_rng(0)
+    faces = some_faces(60, rng)
+    weights = fit_weights(predictions(faces, [2, 2, 60], rng), faces)
+    assert weights == pytest.approx([0.5, 0.5, 0], abs=0.02)
+
+
+@given(seed=st.integers(0, 10_000), scatters=st.lists(st.floats(0.1, 20), min_size=2, max_size=4))
+def test_fitted_weights_are_weights_and_beat_every_prediction_and_the_mean(seed, scatters):
+    rng = np.random.default_rng(seed)
+    faces = some_faces(8, rng)
+    points_px = predictions(faces, scatters, rng)
+    weights = fit_weights(points_px, faces)
+    assert (weights >= 0).all()
+    assert weights.sum() == pytest.approx(1)
+    nme = face_nme(weighted(points_px, weights), faces).mean()
+    rivals = [*np.eye(len(scatters)), np.full(len(scatters), 1 / len(scatters))]
+    assert all(nme <= face_nme(weighted(points_px, rival), faces).mean() + 0.01 for rival in rivals)
+
+
+def test_the_figure_is_nested():
+    """Each fold's OOF points come from weights that never saw that fold: other truth there changes nothing."""
+    rng = np.random.default_rng(1)
+    faces, folds = some_faces(40, rng), np.arange(40) % 4
+    points_px = predictions(faces, [2, 6], rng)
+    first = blend(points_px, faces, folds)
+    assert first.fitted
+    truth = faces.points_px.copy()
+    truth[folds == 2] += rng.normal(0, 5, truth[folds == 2].shape)
+    again = blend(points_px, replace(faces, points_px=truth, eye_distance_px=faces.eye_distance_px), folds)
+    assert np.array_equal(first.oof_px[folds == 2], again.oof_px[folds == 2])
+    assert not np.array_equal(first.oof_px[folds != 2], again.oof_px[folds != 2])
+
+
+def test_where_weights_do_not_help_the_plain_mean_is_taken():
+    """Each fold has an experiment of its own that is right, so weights from the other folds are the worst there are."""
+    rng = np.random.default_rng(2)
+    faces, folds = some_faces(40, rng), np.arange(40) % 2
+    points_px = predictions(faces, [10, 10], rng)
+    for fold in (0, 1):
+        points_px[fold, folds == fold] = faces.points_px[folds == fold]
+    result = blend(points_px, faces, folds)
+    assert not result.fitted
+    assert result.weights == pytest.approx([0.5, 0.5])
+    assert np.array_equal(result.oof_px, weighted(points_px, result.weights))
+    assert result.nme_nested > result.nme_mean
+
+
+def test_one_experiment_is_itself():
+    rng = np.random.default_rng(3)
+    faces = some_faces(10, rng)
+    points_px = predictions(faces, [3], rng)
+    result = blend(points_px, faces, np.arange(10) % 2)
+    assert result.weights == pytest.approx([1])
+    assert np.allclose(result.oof_px, points_px[0])
