@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from foldmark.errors import UserError
 from foldmark.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
-from foldmark.submission import check_submission, upload_submission, write_submission
+from foldmark.kaggle import upload_submission
+from foldmark.submission import check_submission, write_submission
 
 
 def plain_face() -> np.ndarray:

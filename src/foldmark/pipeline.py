@@ -11,11 +11,12 @@ from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.folds import read_split
+from foldmark.kaggle import upload_submission
 from foldmark.metrics import face_nme, mean_face_px, scores
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
 from foldmark.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
-from foldmark.submission import upload_submission, write_submission
+from foldmark.submission import write_submission
 from foldmark.train import fold_speed, train_fold
 
 SUBMISSIONS = Path("submissions")
