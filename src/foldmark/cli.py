@@ -23,6 +23,7 @@ DataRoot = Annotated[Path, typer.Option(help="Folder that holds the iBUG archive
 Name = Annotated[str | None, typer.Option(help="Name of the experiment. [default: the config's]")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: train.epochs=3 (again for more).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+File = Annotated[str, typer.Argument(help="A competition file, such as submissions/resnet18.csv.")]
 Wandb = Annotated[str, typer.Option(help="offline, online or disabled.")]
 
 
@@ -82,6 +83,51 @@ def submit(
     pipeline.submit(label, data, _overrides(set_), device, wandb, competition)
 
 
+@app.command("check-submission")
+def check_submission(
+    file: File,
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    set_: Set = None,
+) -> None:
+    """List all that is wrong with a competition file, ours or foreign, against the test list."""
+    from foldmark.experiment import experiment
+
+    path = _named(file)
+    _, settings, data = experiment(data_root, config, None, _overrides(set_))
+    from foldmark.submission import report_submission
+
+    report_submission(path, data.test, settings.crop)
+
+
+@app.command()
+def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
+    """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
+    from foldmark.experiment import find_or_draw
+
+    path = _named(file)
+    data = find_or_draw(data_root, "ibug")
+    from foldmark import verify
+
+    verify.verify(path, data, device)
+
+
+@app.command()
+def score(file: File, leaderboard: Annotated[str, typer.Argument(help="The score that the leaderboard shows.")]) -> None:
+    """Note the leaderboard's answer to a competition file in submissions/ledger.csv."""
+    from foldmark.ledger import note_score
+
+    note_score(_named(file), leaderboard)
+
+
+@app.command()
+def ledger() -> None:
+    """Show submissions/ledger.csv, and how well out-of-fold figures foretold the leaderboard."""
+    from foldmark.ledger import show_ledger
+
+    show_ledger()
+
+
 @app.command()
 def part(
     name: Annotated[str, typer.Argument(help="part1, part2 or part2-extra.")],
@@ -136,6 +182,13 @@ def draw(
 def _overrides(values: list[str] | None) -> list[str]:
     """Several settings may stand in one SET, as they do in make's SET="a.b=1 c.d=2"."""
     return [override for value in values or [] for override in value.split()]
+
+
+def _named(file: str) -> Path:
+    """make passes an empty name where FILE was forgotten."""
+    if not file:
+        raise UserError("FILE=: name a competition file, such as FILE=submissions/resnet18.csv.")
+    return Path(file)
 
 
 def _fold_numbers(text: str) -> list[int] | None:

@@ -25,14 +25,20 @@ def ensemble_points(folder: Path, config: Config, faces: Faces, device: torch.de
     progress: called with the number of folds done. Raises UserError if no fold is finished or a test picture is damaged.
     """
     folds = require_finished(folder)
-    store = open_store(faces, config.crop, CACHE)
-    refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
+    store = open_test_store(faces, config)
     total = np.zeros((len(faces), faces.markup.count, 2))
     for done, fold in enumerate(folds, start=1):
         total += fold_points(folder / f"fold{fold}", config, faces, store, device)
         if progress:
             progress(done)
     return total / len(folds)
+
+
+def open_test_store(faces: Faces, config: Config) -> CropStore:
+    """The crops of the test faces. Raises UserError if a picture is damaged."""
+    store = open_store(faces, config.crop, CACHE)
+    refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
+    return store
 
 
 def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, device: torch.device) -> np.ndarray:
@@ -45,11 +51,16 @@ def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, de
         with np.load(stored) as content:
             if np.array_equal(content["made_from"], made_from):
                 return content["points_px"]
-    model = load_model(weights, config, faces.markup.count, device)
-    points_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
+    points_px = checkpoint_points(weights, config, faces, store, device)
     with atomic_path(stored) as temporary, temporary.open("wb") as file:
         np.savez(file, points_px=points_px, made_from=made_from)
     return points_px
+
+
+def checkpoint_points(weights: Path, config: Config, faces: Faces, store: CropStore, device: torch.device) -> np.ndarray:
+    """points_px (n, k, 2) that the net in this checkpoint gives."""
+    model = load_model(weights, config, faces.markup.count, device)
+    return predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
 
 
 def load_model(weights: Path, config: Config, points: int, device: torch.device) -> torch.nn.Module:

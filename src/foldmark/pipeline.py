@@ -12,11 +12,13 @@ from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.folds import read_split
 from foldmark.kaggle import upload_submission
+from foldmark.ledger import note_submission, read_ledger
 from foldmark.metrics import face_nme, mean_face_px, scores
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
+from foldmark.provenance import experiment_record, write_provenance
 from foldmark.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
-from foldmark.submission import write_submission
+from foldmark.submission import provenance_path, write_submission
 from foldmark.train import fold_speed, train_fold
 
 SUBMISSIONS = Path("submissions")
@@ -112,22 +114,30 @@ def drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
 
 
 def make_csv(name: str, data: Data, overrides: list[str], device_name: str, wandb_mode: str) -> Path:
-    """Write and check submissions/<name>.csv from the run's finished folds, and print the OOF figures."""
+    """Write and check submissions/<name>.csv from the run's finished folds, with its record of provenance and its row in
+    the ledger, and print the OOF figures."""
     folder = RUNS / name
     folds = require_finished(folder)
     config = stored_config(folder, overrides)
+    device = pick_device(device_name)
+    # A ledger that cannot be read should be told before anything is predicted.
+    read_ledger()
     summaries, overall = oof_scores(folder, data.train)
     with counting("predicting the test list", len(folds)) as done:
-        points_px = ensemble_points(folder, config, data.test, pick_device(device_name), done)
+        points_px = ensemble_points(folder, config, data.test, device, done)
     path = SUBMISSIONS / f"{name}.csv"
-    write_submission(path, points_px, data.test)
+    write_submission(path, points_px, data.test, config.crop)
+    experiments = [experiment_record(folder, config, folds)]
+    note_submission(path, write_provenance(path, experiments, overall, data, str(device)))
     for summary in summaries:
         console.print(f"fold {summary['fold']}: out-of-fold {_figures(summary)}")
     expected = read_split(folder / "split.csv", data.train).max() + 1
     if len(folds) < expected:
         console.print(f"only {len(folds)} of {expected} folds are finished; the others are not in this ensemble.")
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
-    console.print(f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows")
+    console.print(
+        f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}"
+    )
     with tracking.start(name, f"{name}-ensemble", "ensemble", {"folds": folds}, folder, wandb_mode) as tracker:
         tracker.summary({"oof_mae_px": overall["mae_px"], "oof_nme": overall["nme"], "folds": len(folds)})
     return path
@@ -138,7 +148,8 @@ def submit(name: str, data: Data, overrides: list[str], device_name: str, wandb_
     path = SUBMISSIONS / f"{name}.csv"
     if not path.exists():
         make_csv(name, data, overrides, device_name, wandb_mode)
-    upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
+    if upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn):
+        console.print(f"Next, once it is scored: make score FILE={path} LB=<score>")
 
 
 def _figures(figures: dict) -> str:

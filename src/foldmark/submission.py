@@ -15,7 +15,9 @@ from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
 from foldmark.markup import IBUG68
+from foldmark.progress import console
 from foldmark.submission_check import VALUES, Finding, not_finite, point_findings, spans
+from foldmark.submission_frames import picture_sizes, twin_pairs
 
 HEADER = "Id,Predicted"
 DECIMALS = 4
@@ -65,6 +67,25 @@ def submission_findings(path: Path, faces: Faces, crop: CropConfig = CROP) -> li
     values are all there. Raises UserError only for a file that cannot be read."""
     points_px, findings = read_submission(path, len(faces))
     return findings + point_findings(points_px, faces, crop)
+
+
+def report_submission(path: Path, faces: Faces, crop: CropConfig) -> None:
+    """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
+    findings = submission_findings(path, faces, crop)
+    for finding in findings:
+        console.print(f"{finding.defect}: {finding.sentence}", markup=False)
+    if findings:
+        count = "1 kind of defect" if len(findings) == 1 else f"{len(findings)} kinds of defects"
+        raise UserError(f"{path}: has {count}, listed above; mend each before it is uploaded.")
+    pairs = twin_pairs(faces)
+    compared = int(np.isfinite(picture_sizes(faces)[pairs[:, 1], 0]).sum())
+    without = (
+        "" if compared == len(pairs) else f" ({len(pairs) - compared} more were not compared: their pictures cannot be read)"
+    )
+    console.print(
+        f"{path}: no defect found: {len(faces)} faces, {len(faces) * VALUES} rows in order, all finite and plausible against "
+        f"their boxes; {compared} mirror twins agree with their pictures{without}."
+    )
 
 
 def read_submission(path: Path, count: int) -> tuple[np.ndarray, list[Finding]]:

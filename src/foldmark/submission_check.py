@@ -12,7 +12,7 @@ import numpy as np
 from foldmark.config import CropConfig
 from foldmark.faces import Faces
 from foldmark.markup import IBUG68
-from foldmark.submission_frames import frames, picture_sizes, twin_pairs, twin_steps
+from foldmark.submission_frames import Frame, frames, picture_sizes, twin_pairs, twin_steps
 
 VALUES = 2 * IBUG68.count
 
@@ -59,16 +59,18 @@ def point_findings(points_px: np.ndarray, faces: Faces, crop: CropConfig) -> lis
     sizes_px = picture_sizes(faces)
     broken = [(~right, *rule) for right, *rule in _rules(_shapes(points_px, faces.boxes_px))]
     open_faces = np.logical_or.reduce([wrong for wrong, *_ in broken]) & np.isfinite(points_px).all(axis=(1, 2))
-    twins = list(_twin_findings(points_px, faces, sizes_px, open_faces))
-    for _, blamed in twins:
-        open_faces[blamed] = False
-    findings = list(_frame_findings(points_px, faces, sizes_px, crop, open_faces))
+    fitting = _fitting(points_px, faces, sizes_px, crop) if open_faces.any() else []
+    findings, twins = _whole_file_finding(points_px, faces, fitting, open_faces), []
+    # In a file whose points are in another frame, twins say nothing.
+    if not findings:
+        twins = _twin_findings(points_px, faces, sizes_px, open_faces)
+        findings = list(_frame_findings(faces, fitting, open_faces))
     for wrong, defect, text, mend, measured in broken:
         rows = np.flatnonzero(wrong & open_faces)
         if len(rows):
             findings.append(_of_faces(rows, faces, defect, text.format(measured[rows[0]]), mend))
             open_faces[rows] = False
-    return findings + [finding for finding, _ in twins]
+    return findings + twins
 
 
 def not_finite(points_px: np.ndarray, faces: Faces) -> list[Finding]:
@@ -144,30 +146,58 @@ def _lifelike(points_px: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:
     return in_place & (shapes.upright >= 0.5) & (shapes.eyes >= 0.3)
 
 
-def _frame_findings(points_px, faces: Faces, sizes_px, crop: CropConfig, open_faces: np.ndarray) -> Iterator[Finding]:
+def _fitting(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[tuple[Frame, np.ndarray]]:
+    """The frames that the points could be in, each with the faces (n,) that would lie in their boxes as true ones do."""
+    return [(frame, _lifelike(frame.points_px, faces.boxes_px)) for frame in frames(points_px, faces, sizes_px, crop)]
+
+
+def _whole_file_finding(
+    points_px: np.ndarray, faces: Faces, fitting: list[tuple[Frame, np.ndarray]], open_faces: np.ndarray
+) -> list[Finding]:
+    """Say that the file as a whole is in another frame, if more of its faces are lifelike there than as they stand. Takes
+    the explained faces out of `open_faces`."""
+    lifelike = _lifelike(points_px, faces.boxes_px).sum()
+
+    def explains(fits: np.ndarray) -> bool:
+        return fits.sum() > lifelike and 2 * (fits & open_faces).sum() >= open_faces.sum()
+
+    for single in (True, False):
+        candidates = [(frame, fits) for frame, fits in fitting if frame.single == single and explains(fits)]
+        if candidates:
+            frame, fits = max(candidates, key=lambda candidate: candidate[1].sum())
+            open_faces[fits] = False
+            return [_of_frame(np.flatnonzero(fits), faces, frame)]
+    return []
+
+
+def _frame_findings(faces: Faces, fitting: list[tuple[Frame, np.ndarray]], open_faces: np.ndarray) -> Iterator[Finding]:
     """Say of implausible faces in which other frame they would fit; a frame counts that explains at least half of those
-    left, so that chance does not. Takes the explained ones out of `open_faces`."""
-    possible = frames(points_px, faces, sizes_px, crop) if open_faces.any() else []
-    fitting = [(frame, _lifelike(frame.points_px, faces.boxes_px)) for frame in possible]
+    left, so that chance does not. Takes the explained faces out of `open_faces`."""
+    fitting = [(frame, fits) for frame, fits in fitting if frame.single]
     while fitting and open_faces.any():
         frame, fits = max(fitting, key=lambda candidate: (candidate[1] & open_faces).sum())
         rows = np.flatnonzero(fits & open_faces)
         if 2 * len(rows) < open_faces.sum():
             return
         open_faces[rows] = False
-        yield _of_faces(rows, faces, frame.defect, f"{frame.problem}: with that undone they fit the box", frame.mend)
+        yield _of_frame(rows, faces, frame)
 
 
-def _twin_findings(points_px, faces: Faces, sizes_px, implausible: np.ndarray) -> Iterator[tuple[Finding, np.ndarray]]:
-    """Say of which mirror twins the points were not, or only half, mirrored; with the rows of the faces to blame."""
+def _of_frame(rows: np.ndarray, faces: Faces, frame: Frame) -> Finding:
+    return _of_faces(rows, faces, frame.defect, f"{frame.problem}: with that undone they fit the box", frame.mend)
+
+
+def _twin_findings(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, open_faces: np.ndarray) -> list[Finding]:
+    """Say of which mirror twins the points were not, or only half, mirrored. Takes the twins out of `open_faces`."""
+    findings, implausible = [], open_faces.copy()
     pairs = twin_pairs(faces)
     # Where both are implausible, their frame or their net is the matter, not their mirroring.
     pairs = pairs[~implausible[pairs].all(axis=1)]
-    for problem, pair in twin_steps(points_px, faces, sizes_px, pairs):
-        first = np.where(implausible[pair[:, 0]])
-        blamed, other = pair[:, 1].copy(), pair[:, 0].copy()
-        blamed[first], other[first] = pair[first, 0], pair[first, 1]
-        order = np.argsort(blamed)
-        blamed, other = blamed[order], other[order]
+    for problem, wrong in twin_steps(points_px, faces, sizes_px, pairs):
+        # The implausible one is to blame; of two plausible ones, the twin.
+        wrong = np.where(implausible[wrong[:, :1]], wrong[:, ::-1], wrong)
+        others, blamed = wrong[np.argsort(wrong[:, 1])].T
+        open_faces[blamed] = False
         mend = "mirror a twin's points with x' = width - 1 - x and swap the left with the right points."
-        yield _of_faces(blamed, faces, "mirror twins", f"the points are {faces.pictures[other[0]]}'s {problem}", mend), blamed
+        findings.append(_of_faces(blamed, faces, "mirror twins", f"the points are {faces.pictures[others[0]]}'s {problem}", mend))
+    return findings

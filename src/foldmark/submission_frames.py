@@ -12,9 +12,12 @@ from foldmark.config import CropConfig
 from foldmark.faces import Faces
 from foldmark.markup import IBUG68
 
-# Mean distance of a twin's points, mirrored back, from the picture's, in units of the box's longer side. Of 358 real pairs,
-# by one net without averaging over flips, the farthest are 0.029 apart.
+# Mean distance of a twin's points, mirrored back, from the picture's, in units of the box's longer side. Of 358 real
+# pairs, predicted by one net without averaging over flips, the farthest are 0.029 apart.
 TWINS_APART = 0.05
+
+# Of a face in its box, in units of the box's longer side: the means over the predictions for 716 real test faces.
+USUAL_CENTRE, USUAL_SPREAD = (0.0, 0.06), 0.35
 
 # What students of the course most often cut: the raw box, squeezed to 224x224.
 COURSE_CROP = CropConfig(size=224, enlargement=1.0, square=False)
@@ -22,12 +25,16 @@ COURSE_CROP = CropConfig(size=224, enlargement=1.0, square=False)
 
 @dataclass(frozen=True)
 class Frame:
-    """What is wrong with points if they are in this frame, the mend, and where they lie once that is undone (n, 68, 2)."""
+    """What is wrong with points if they are in this frame, the mend, and where they lie once that is undone (n, 68, 2).
+
+    single: whether one face alone may be in it, not only the file as a whole.
+    """
 
     defect: str
     problem: str
     mend: str
     points_px: np.ndarray
+    single: bool = True
 
 
 def frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[Frame]:
@@ -75,7 +82,27 @@ def frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropCon
                 mirrored[:, IBUG68.mirror],
             ),
             Frame("mirrored", "x is counted from the right edge", "write width - 1 - x.", mirrored),
+            Frame(
+                "order",
+                "the faces stand in the alphabetical order of their pictures",
+                "write them in the order of the test list.",
+                points[np.argsort(np.argsort(faces.pictures))],
+                single=False,
+            ),
+            _some_crop(points, faces, inverse),
         ]
+
+
+def _some_crop(points: np.ndarray, faces: Faces, mend: str) -> Frame:
+    """The frame of a crop of unknown size: there all faces lie about alike, whatever their boxes."""
+    centres = points.mean(axis=1)
+    spreads = np.sqrt(np.square(points - centres[:, None]).sum(axis=2).mean(axis=1))
+    centre, spread = np.nanmedian(centres, axis=0), max(np.nanmedian(spreads), 1e-12)
+    middles = faces.boxes_px[:, :2] + faces.boxes_px[:, 2:] / 2
+    in_box = (points - centre) / spread * USUAL_SPREAD + USUAL_CENTRE
+    points_px = middles[:, None] + in_box * faces.boxes_px[:, 2:].max(axis=1)[:, None, None]
+    problem = f"the points look like those of a crop about {2 * centre[0]:.3g} wide"
+    return Frame("crop pixels", problem, mend, points_px, single=False)
 
 
 def picture_sizes(faces: Faces) -> np.ndarray:
