@@ -12,7 +12,7 @@ import numpy as np
 from foldmark.config import CropConfig
 from foldmark.faces import Faces
 from foldmark.markup import IBUG68
-from foldmark.submission_frames import Frame, frames, picture_sizes, twin_pairs, twin_steps
+from foldmark.submission_frames import USUAL_SPREAD, Frame, frames, picture_sizes, twin_pairs, twin_steps
 
 VALUES = 2 * IBUG68.count
 
@@ -139,16 +139,23 @@ def _rules(shapes: Shapes) -> list[tuple[np.ndarray, str, str, str, np.ndarray]]
     ]
 
 
-def _lifelike(points_px: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:
+def _lifelike(shapes: Shapes) -> np.ndarray:
     """Which faces (n,) lie in their boxes as true ones do: the bounds of the training faces, a little widened."""
-    shapes = _shapes(points_px, boxes_px)
     in_place = (shapes.off <= 0.28) & (shapes.spread >= 0.25) & (shapes.spread <= 0.5)
     return in_place & (shapes.upright >= 0.5) & (shapes.eyes >= 0.3)
 
 
 def _fitting(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[tuple[Frame, np.ndarray]]:
-    """The frames that the points could be in, each with the faces (n,) that would lie in their boxes as true ones do."""
-    return [(frame, _lifelike(frame.points_px, faces.boxes_px)) for frame in frames(points_px, faces, sizes_px, crop)]
+    """The frames that the points could be in, each with the faces (n,) that would lie in their boxes as true ones do;
+    where two explain as much, the one first in which the faces have their usual size."""
+    fitting = []
+    for frame in frames(points_px, faces, sizes_px, crop):
+        shapes = _shapes(frame.points_px, faces.boxes_px)
+        fits = _lifelike(shapes)
+        if fits.any():
+            # Rounded, so that frames of one size stay in their order.
+            fitting.append((round(float(np.abs(shapes.spread[fits] - USUAL_SPREAD).mean()), 3), frame, fits))
+    return [(frame, fits) for _, frame, fits in sorted(fitting, key=lambda candidate: candidate[0])]
 
 
 def _whole_file_finding(
@@ -156,7 +163,7 @@ def _whole_file_finding(
 ) -> list[Finding]:
     """Say that the file as a whole is in another frame, if more of its faces are lifelike there than as they stand. Takes
     the explained faces out of `open_faces`."""
-    lifelike = _lifelike(points_px, faces.boxes_px).sum()
+    lifelike = _lifelike(_shapes(points_px, faces.boxes_px)).sum()
 
     def explains(fits: np.ndarray) -> bool:
         return fits.sum() > lifelike and 2 * (fits & open_faces).sum() >= open_faces.sum()
