@@ -9,13 +9,18 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from foldmark.errors import UserError
 from foldmark.files import atomic_path, file_sha256, write_text
 from foldmark.progress import console
-from foldmark.provenance import Provenance
+
+# Only named here: what it imports would make `foldmark score` wait for a second.
+if TYPE_CHECKING:
+    from foldmark.provenance import Provenance
 
 LEDGER = Path("submissions/ledger.csv")
 COLUMNS = ["file", "sha256", "made", "experiment", "folds", "faces", "oof_mae_px", "oof_nme", "leaderboard"]
@@ -25,8 +30,7 @@ SCORED_FOR_RANKS = 3  # of two rows, the ranks agree or they do not; that says n
 
 SHOWN = {
     "file": "file",
-    "made": "made (UTC)",
-    "experiment": "experiment",
+    "made": "made",
     "folds": "folds",
     "faces": "faces",
     "oof_mae_px": "OOF MAE px",
@@ -75,7 +79,7 @@ def read_ledger(path: Path = LEDGER) -> Ledger:
     return Ledger(header, rows)
 
 
-def note_submission(submission: Path, record: Provenance, path: Path = LEDGER) -> None:
+def note_submission(submission: Path, record: "Provenance", path: Path = LEDGER) -> None:
     """Note a competition file that was just written. Its older row is replaced; the leaderboard's answer stays only if the
     content is the same. Raises UserError for a ledger that cannot be read; it then is as it was."""
     ledger = read_ledger(path)
@@ -128,9 +132,12 @@ def show_ledger(path: Path = LEDGER) -> None:
     if not rows:
         console.print(f"{path}: nothing is noted yet; make csv writes a competition file and notes it.")
         return
-    table = Table(*SHOWN.values())
+    table = Table(box=SIMPLE)
+    for title in SHOWN.values():
+        # Folded rather than cut: on a narrow terminal two names may differ only in their ends.
+        table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*({**row, "made": row["made"][:16].replace("T", " ")}[column] for column in SHOWN))
+        table.add_row(*({**row, "made": row["made"][:10]}[column] for column in SHOWN))
     console.print(table)
     scored = [row for row in rows if all(row[column] for column in NUMBERS)]
     picture = path.with_suffix(".png")
