@@ -9,11 +9,13 @@ SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
 DEVICE ?= auto## auto, cpu, cuda, cuda:1 or mps
 WANDB ?= offline## offline, online (after `wandb login`) or disabled
 COMPETITION ?=## Kaggle competition that `make submit` uploads to
+FILE ?=## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
+LB ?=## leaderboard's answer for score, such as 7.54
 PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train csv submit part1 part2 extra dashboard bench test lint lock
+.PHONY: help setup train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -30,11 +32,29 @@ help: ## this list
 train: setup ## train the folds; goes on where it was interrupted
 	@$(BIN)/foldmark train $(EXPERIMENT) $(if $(FOLDS),--folds "$(FOLDS)")
 
+compare: setup ## one table of all trained experiments, with intervals, and their best blend
+	@$(BIN)/foldmark compare --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
+
 csv: setup ## ensemble the finished folds; write and check submissions/<experiment>.csv
 	@$(BIN)/foldmark csv $(EXPERIMENT)
 
 submit: setup ## check the CSV and upload it when Kaggle is configured
 	@$(BIN)/foldmark submit $(EXPERIMENT) $(if $(COMPETITION),--competition "$(COMPETITION)")
+
+checkcompare: setup ## one table of all trained experiments, with intervals, and their best blend
+	@$(BIN)/foldmark compare --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
+
+csv: setup ## list all that is wrong with FILE, ours or foreign, against the test list
+	@$(BIN)/foldmark check-submission "$(FILE)" --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
+
+verify: setup ## rebuild FILE from the checkpoints that its .json names; identical, or how far off
+	@$(BIN)/foldmark verify "$(FILE)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
+
+score: setup ## note the leaderboard's answer LB to FILE in submissions/ledger.csv
+	@$(BIN)/foldmark score "$(FILE)" "$(LB)"
+
+ledger: setup ## every competition file with its out-of-fold figures and score; submissions/ledger.png
+	@$(BIN)/foldmark ledger
 
 part1: setup ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
 	@$(BIN)/foldmark part part1 $(PART)

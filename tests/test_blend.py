@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from foldmark.blend import blend, fit_weights, weighted
 from foldmark.faces import Faces
 from foldmark.metrics import face_nme
+from tests.conftest import assert_refused
 
 
 def some_faces(count: int, rng: np.random.Generator) -> Faces:
@@ -80,3 +81,58 @@ def test_one_experiment_is_itself():
     result = blend(points_px, faces, np.arange(10) % 2)
     assert result.weights == pytest.approx([1])
     assert np.allclose(result.oof_px, points_px[0])
+
+
+@pytest.fixture
+def two_configs(workplace) -> Path:
+    """A folder of configs in which `both` blends two quick ones."""
+    folder = workplace / "configs"
+    folder.unlink()
+    folder.mkdir()
+    quick = "crop: {size: 32}\nfolds: {count: 2}\ntrain: {epochs: 1, batch: 8, lr: 1.0e-4}\n"
+    (folder / "resnet18.yaml").write_text(quick)
+    (folder / "flat.yaml").write_text(quick + "model: {head: flat}\n")
+    (folder / "both.yaml").write_text("blend: [resnet18, flat]\n")
+    return folder
+
+
+def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, drawn_root, two_configs, workplace):
+    settings = ["--data-root", drawn_root, "--config", "both"]
+    done = foldmark("train", *settings)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (workplace / "runs").iterdir()} == {"resnet18-drawn", "flat-drawn"}
+    done = foldmark("csv", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "weights: resnet18-drawn 0." in done.stdout
+    csv = workplace / "submissions" / "both-drawn.csv"
+    assert len(csv.read_text().splitlines()) == 1 + 8 * 136
+    done = foldmark("verify", csv, "--data-root", drawn_root)
+    assert done.returncode == 0, done.stderr
+    assert "identical" in done.stdout
+
+
+def test_a_blend_of_other_folds_is_refused(foldmark, drawn_root, two_configs):
+    settings = ["--data-root", drawn_root]
+    assert foldmark("train", *settings, "--config", "resnet18", "--folds", "0").returncode == 0
+    assert foldmark("train", *settings, "--config", "flat", "--folds", "1").returncode == 0
+    assert_refused(foldmark("csv", *settings, "--config", "both"), "other faces", "the same folds")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("blend: resnet18\n", "a list of configs"),
+        ("blend: []\n", "a list of configs"),
+        ("blend: [resnet18, resnet18]\n", "names one config twice"),
+        ("blend: [resnet18]\ntrain: {epochs: 2}\n", "train beside blend"),
+        ("blend: [resnet18, flatt]\n", "did you mean flat?"),
+        ("blend: [resnet18, both]\n", "is a blend"),
+    ],
+)
+def test_a_blend_that_makes_no_sense_is_a_sentence(foldmark, two_configs, text, words):
+    (two_configs / "both.yaml").write_text(text)
+    assert_refused(foldmark("train", "--config", "both"), words)
+
+
+def test_what_takes_one_config_refuses_a_blend(foldmark, two_configs):
+    assert_refused(foldmark("model", "both"), "is a blend of", "name one")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from foldmark.errors import UserError
 from foldmark.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
-from foldmark.submission import check_submission, upload_submission, write_submission
+from foldmark.kaggle import upload_submission
+from foldmark.submission import check_submission, write_submission
 
 
 def plain_face() -> np.ndarray:
@@ -135,7 +136,7 @@ def one_not_finite(points_px):
 WRONG_VALUES = {
     "huge": (lambda points_px: points_px * 1e16, 0, "box sides"),
     "astronomic": (lambda points_px: np.where(points_px, 1e300, 0), 0, "box sides"),
-    "in crop pixels": (lambda points_px: np.broadcast_to(112 + 150 * plain_face(), (3, 68, 2)), 1, "original picture"),
+    "in crop pixels": (lambda points_px: np.broadcast_to(112 + 150 * plain_face(), (3, 68, 2)), 0, "crop about 2"),
     "of another face": (lambda points_px: np.roll(points_px, 1, axis=0), 0, "middle of the box"),
     "x and y swapped": (lambda points_px: points_px[..., ::-1], 0, "swapped"),
     "flipped without the swap": (

@@ -5,7 +5,7 @@ import pytest
 
 from foldmark import geometry
 from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
-from foldmark.twins import find_twins, join_twins, picture_width
+from foldmark.twins import find_twins, join_twins, picture_sizes
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,10 @@ def test_real_twins_are_found_and_agree(real_faces):
     twins = find_twins(real_faces)
     assert (twins >= 0).mean() > 0.98
     rows = np.flatnonzero(twins >= 0)[:400]
+    widths = picture_sizes(real_faces)[:, 0]
     off = [
         np.abs(
-            geometry.apply(geometry.flip(picture_width(real_faces, row)), real_faces.points_px[twins[row]])[
-                list(real_faces.markup.mirror)
-            ]
+            geometry.apply(geometry.flip(widths[row]), real_faces.points_px[twins[row]])[list(real_faces.markup.mirror)]
             - real_faces.points_px[row]
         ).max()
         for row in rows

@@ -5,12 +5,17 @@ blended with weights that were fitted on the others.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 
+from foldmark.config import Config
+from foldmark.ensemble import joint_spread, read_experiment_oof
+from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.metrics import face_nme
+from foldmark.twins import find_twins, join_twins
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,44 @@ class Blend:
     nme_mean: float
     nme_nested: float
     nme_alone: np.ndarray
+
+
+@dataclass(frozen=True)
+class BlendedOof:
+    """The OOF predictions of a blend of run folders: rows (n,) of the training faces, the fold of each (n,), the blend of
+    their points, and spread_px (n, k) as `joint_spread` gives it."""
+
+    rows: np.ndarray
+    folds: np.ndarray
+    blend: Blend
+    spread_px: np.ndarray
+
+
+def blend_oof(folders: list[Path], configs: list[Config], faces: Faces) -> BlendedOof:
+    """Blend the OOF predictions of these run folders, each with its mirror twins joined where its config says so.
+
+    Raises UserError for experiments that do not hold out the same faces in the same folds: their predictions together would
+    have seen what they are judged on.
+    """
+    parts = [read_experiment_oof(folder) for folder in folders]
+    first = parts[0]
+    for folder, part in zip(folders[1:], parts[1:], strict=True):
+        if not (np.array_equal(part.rows, first.rows) and np.array_equal(part.folds, first.folds)):
+            raise UserError(
+                f"{folder}: holds out other faces than {folders[0]}, so the two cannot be blended honestly; "
+                "train the same folds of both, with the same split (folds.file)."
+            )
+    held_out = faces.take(first.rows)
+    twins = find_twins(held_out)
+    points_px = np.stack(
+        [
+            join_twins(part.points_px, held_out, twins) if config.predict.twins else part.points_px
+            for part, config in zip(parts, configs, strict=True)
+        ]
+    )
+    result = blend(points_px, held_out, first.folds)
+    variances = np.stack([np.square(part.spread_px) for part in parts])
+    return BlendedOof(first.rows, first.folds, result, joint_spread(points_px, variances, result.weights))
 
 
 def blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> Blend:

@@ -23,6 +23,7 @@ DataRoot = Annotated[Path, typer.Option(help="Folder that holds the iBUG archive
 Name = Annotated[str | None, typer.Option(help="Name of the experiment. [default: the config's]")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: train.epochs=3 (again for more).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+File = Annotated[str, typer.Argument(help="A competition file, such as submissions/resnet18.csv.")]
 Wandb = Annotated[str, typer.Option(help="offline, online or disabled.")]
 
 
@@ -37,12 +38,14 @@ def train(
     wandb: Wandb = "offline",
 ) -> None:
     """Train the folds of an experiment, going on where it was interrupted."""
-    from foldmark.experiment import experiment
+    from foldmark.experiment import experiments
 
-    label, settings, data = experiment(data_root, config, name, _overrides(set_))
+    _, members, data = experiments(data_root, config, name, _overrides(set_))
+    asked_folds = _fold_numbers(folds)
     from foldmark import pipeline
 
-    pipeline.train(label, settings, data, _fold_numbers(folds), device, wandb)
+    for member, settings in members.items():
+        pipeline.train(member, settings, data, asked_folds, device, wandb)
 
 
 @app.command()
@@ -54,13 +57,13 @@ def csv(
     device: Device = "auto",
     wandb: Wandb = "offline",
 ) -> None:
-    """Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv."""
-    from foldmark.experiment import experiment
+    """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
+    from foldmark.experiment import experiments
 
-    label, _, data = experiment(data_root, config, name, _overrides(set_))
+    label, members, data = experiments(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    pipeline.make_csv(label, data, _overrides(set_), device, wandb)
+    pipeline.make_csv(label, list(members), data, _overrides(set_), device, wandb)
 
 
 @app.command()
@@ -74,12 +77,68 @@ def submit(
     competition: Annotated[str | None, typer.Option(help="Kaggle competition to upload to.")] = None,
 ) -> None:
     """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
-    from foldmark.experiment import experiment
+    from foldmark.experiment import experiments
 
-    label, _, data = experiment(data_root, config, name, _overrides(set_))
+    label, members, data = experiments(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    pipeline.submit(label, data, _overrides(set_), device, wandb, competition)
+    pipeline.submit(label, list(members), data, _overrides(set_), device, wandb, competition)
+
+
+@app.command("check-submission")
+def check_submission(
+    file: File,
+    config: Config = None,
+    data_root: DataRoot = Path("data"),
+    set_: Set = None,
+) -> None:
+    """List all that is wrong with a competition file, ours or foreign, against the test list."""
+    from foldmark.experiment import experiment
+
+    path = _named(file)
+    _, settings, data = experiment(data_root, config, None, _overrides(set_))
+    from foldmark.submission import report_submission
+
+    report_submission(path, data.test, settings.crop)
+
+
+@app.command()
+def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
+    """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
+    from foldmark.experiment import find_or_draw
+
+    path = _named(file)
+    data = find_or_draw(data_root, "ibug")
+    from foldmark import verify
+
+    verify.verify(path, data, device)
+
+
+@app.command()
+def score(file: File, leaderboard: Annotated[str, typer.Argument(help="The score that the leaderboard shows.")]) -> None:
+    """Note the leaderboard's answer to a competition file in submissions/ledger.csv."""
+    from foldmark.ledger import note_score
+
+    note_score(_named(file), leaderboard)
+
+
+@app.command()
+def ledger() -> None:
+    """Show submissions/ledger.csv, and how well out-of-fold figures foretold the leaderboard."""
+    from foldmark.ledger import show_ledger
+
+    show_ledger()
+
+
+@app.command()
+def compare(data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
+    """Put all trained experiments into one table, with intervals, and find their best blend."""
+    from foldmark.experiment import find_or_draw
+
+    data = find_or_draw(data_root, "ibug")
+    from foldmark import compare
+
+    compare.compare(data, device)
 
 
 @app.command()
@@ -155,6 +214,13 @@ def draw(
 def _overrides(values: list[str] | None) -> list[str]:
     """Several settings may stand in one SET, as they do in make's SET="a.b=1 c.d=2"."""
     return [override for value in values or [] for override in value.split()]
+
+
+def _named(file: str) -> Path:
+    """make passes an empty name where FILE was forgotten."""
+    if not file:
+        raise UserError("FILE=: name a competition file, such as FILE=submissions/resnet18.csv.")
+    return Path(file)
 
 
 def _fold_numbers(text: str) -> list[int] | None:

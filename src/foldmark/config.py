@@ -133,8 +133,31 @@ NOT_PART_OF_A_RUN = {"train.workers", "predict.batch", "predict.twins", "folds.f
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:
-    """The config of that name in configs/ (or at that path), with `section.key=value` overrides applied."""
+    """The config of that name in configs/ (or at that path), with `section.key=value` overrides applied. Raises UserError
+    for a file that names a blend of several."""
     path = config_path(name)
+    tree = _read_tree(path)
+    if "blend" in tree:
+        raise UserError(f"{path}: is a blend of {tree['blend']}; name one config.")
+    return with_overrides(tree, overrides or [], str(path))
+
+
+def load_variants(name: str, overrides: list[str] | None = None) -> dict[str, Config]:
+    """The configs that this one means, by their names: itself or, where it only says `blend: [...]`, those that it names."""
+    path = config_path(name)
+    tree = _read_tree(path)
+    if "blend" not in tree:
+        return {path.stem: load_config(name, overrides)}
+    names = tree["blend"]
+    if not (isinstance(names, list) and names and all(isinstance(member, str) for member in names)):
+        raise UserError(f"{path}: blend holds {names!r}; it holds a list of configs, such as [resnet18, resnet18-blur].")
+    if len(tree) > 1 or len(set(names)) < len(names):
+        what = "names one config twice" if len(tree) == 1 else f"has {', '.join(set(tree) - {'blend'})} beside blend"
+        raise UserError(f"{path}: {what}; a blend only lists configs, each once, and their own files hold the settings.")
+    return {Path(member).stem: load_config(member, overrides) for member in names}
+
+
+def _read_tree(path: Path) -> dict:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -144,7 +167,7 @@ def load_config(name: str, overrides: list[str] | None = None) -> Config:
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
-    return with_overrides(tree, overrides or [], str(path))
+    return tree
 
 
 def with_overrides(tree: dict, overrides: list[str], where: str) -> Config:

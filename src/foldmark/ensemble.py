@@ -1,6 +1,7 @@
-"""From finished folds to one prediction: each fold's net predicts the test list, and the mean is taken in the original
-frame."""
+"""From finished folds to one prediction: the nets of an experiment's folds average in the original frame, mirror twins
+join, and several experiments blend with their weights."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,57 +18,108 @@ from foldmark.metrics import scores
 from foldmark.model import build_model
 from foldmark.predict import predict_points
 from foldmark.run import finished_folds, read_oof, read_summary
+from foldmark.twins import find_twins, join_twins
 
 
-def ensemble_points(folder: Path, config: Config, faces: Faces, device: torch.device, progress=None) -> np.ndarray:
-    """points_px (n, k, 2) of the test faces: the mean over the run's finished folds.
+@dataclass(frozen=True)
+class Member:
+    """One experiment's part in an ensemble: the mean of what its folds' checkpoints give, times its weight."""
 
-    progress: called with the number of folds done. Raises UserError if no fold is finished or a test picture is damaged.
+    config: Config
+    checkpoints: list[Path]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Oof:
+    """An experiment's out-of-fold (OOF) predictions, by rising row: rows (n,) of the training faces, the fold of each (n,),
+    points_px (n, k, 2) and spread_px (n, k)."""
+
+    rows: np.ndarray
+    folds: np.ndarray
+    points_px: np.ndarray
+    spread_px: np.ndarray
+
+
+def ensemble_points(
+    members: list[Member], faces: Faces, device: torch.device, progress=None, *, anew: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members and their looks lie from the
+    ensemble, root mean square, on average over the folds.
+
+    progress: called with the number of checkpoints done. anew: predict even what is kept. Raises UserError if a test
+    picture is damaged.
     """
-    folds = require_finished(folder)
-    store = open_store(faces, config.crop, CACHE)
-    refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
     total = np.zeros((len(faces), faces.markup.count, 2))
-    for done, fold in enumerate(folds, start=1):
-        total += fold_points(folder / f"fold{fold}", config, faces, store, device)
-        if progress:
-            progress(done)
-    return total / len(folds)
+    means_px, variances = [], []
+    done = 0
+    for member in members:
+        store = open_store(faces, member.config.crop, CACHE)
+        refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
+        mean_px, variance = np.zeros_like(total), np.zeros(total.shape[:2])
+        for checkpoint in member.checkpoints:
+            points_px, spread_px = fold_points(checkpoint, member.config, faces, store, device, anew=anew)
+            mean_px += points_px / len(member.checkpoints)
+            variance += np.square(spread_px) / len(member.checkpoints)
+            done += 1
+            if progress:
+                progress(done)
+        means_px.append(join_twins(mean_px, faces, find_twins(faces)) if member.config.predict.twins else mean_px)
+        variances.append(variance)
+        total += member.weight * means_px[-1]
+    return total, joint_spread(np.stack(means_px), np.stack(variances), np.array([member.weight for member in members]))
 
 
-def fold_points(folder: Path, config: Config, faces: Faces, store: CropStore, device: torch.device) -> np.ndarray:
-    """points_px (n, k, 2) of one fold's net; kept beside the net, because predicting takes longer than reading."""
-    weights = folder / f"{config.predict.checkpoint}.pt"
-    stored = folder / "test.npz"
-    written = str(weights.stat().st_mtime_ns) if weights.exists() else ""
-    made_from = np.array([store.file.name, config.predict.model_dump_json(), weights.name, written])
-    if stored.is_file():
+def joint_spread(points_px: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Root mean square distance (n, k) from the blend of m members (m, n, k, 2), each with a variance of its own (m, n, k)."""
+    blend_px = np.tensordot(weights, points_px, axes=1)
+    apart = np.square(points_px - blend_px).sum(axis=3)
+    return np.sqrt(np.tensordot(weights, apart + variances, axes=1))
+
+
+def fold_points(
+    checkpoint: Path, config: Config, faces: Faces, store: CropStore, device: torch.device, *, anew: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """points_px (n, k, 2) and spread_px (n, k) of one fold's net; kept beside it, because predicting takes longer than
+    reading."""
+    stored = checkpoint.parent / "test.npz"
+    written = str(checkpoint.stat().st_mtime_ns) if checkpoint.exists() else ""
+    made_from = np.array([store.file.name, config.predict.model_dump_json(), checkpoint.name, written])
+    if stored.is_file() and not anew:
         with np.load(stored) as content:
             if np.array_equal(content["made_from"], made_from):
-                return content["points_px"]
-    model = load_model(weights, config, faces.markup.count, device)
+                return content["points_px"], content["spread_px"]
+    model = load_model(checkpoint, config, faces.markup.count, device)
     points_px, spread_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
     with atomic_path(stored) as temporary, temporary.open("wb") as file:
-        np.savez(file, points_px=points_px, made_from=made_from)
-    return points_px
+        np.savez(file, points_px=points_px, spread_px=spread_px, made_from=made_from)
+    return points_px, spread_px
 
 
-def load_model(weights: Path, config: Config, points: int, device: torch.device) -> torch.nn.Module:
-    state = load_checkpoint(weights, device)
+def load_model(checkpoint: Path, config: Config, points: int, device: torch.device) -> torch.nn.Module:
+    state = load_checkpoint(checkpoint, device)
     if state is None:
-        raise UserError(f"{weights}: no such checkpoint, though the fold is finished; remove its folder and train it again.")
+        raise UserError(f"{checkpoint}: no such checkpoint, though the fold is finished; remove its folder and train it again.")
     model = build_model(config, torch.zeros(points, 2), seed=0).to(device)
     model.load_state_dict(state["averaged"])
     return model.eval()
 
 
+def read_experiment_oof(folder: Path) -> Oof:
+    """The OOF predictions of a run's finished folds. Raises UserError if there is none."""
+    folds = require_finished(folder)
+    parts = [read_oof(folder / f"fold{fold}") for fold in folds]
+    rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
+    numbers = np.repeat(folds, [len(part[0]) for part in parts])
+    order = np.argsort(rows)
+    return Oof(rows[order], numbers[order], points_px[order], spread_px[order])
+
+
 def oof_scores(folder: Path, faces: Faces) -> tuple[list[dict], dict[str, float]]:
     """Each finished fold's summary, and MAE and NME over all out-of-fold (OOF) predictions together."""
-    folds = require_finished(folder)
-    rows, points_px, _ = zip(*(read_oof(folder / f"fold{fold}") for fold in folds), strict=True)
-    rows = np.concatenate(rows)
-    overall = scores(np.concatenate(points_px), faces.take(rows))
-    return [read_summary(folder / f"fold{fold}") for fold in folds], {"faces": len(rows), **overall}
+    oof = read_experiment_oof(folder)
+    overall = scores(oof.points_px, faces.take(oof.rows))
+    return [read_summary(folder / f"fold{fold}") for fold in finished_folds(folder)], {"faces": len(oof.rows), **overall}
 
 
 def require_finished(folder: Path) -> list[int]:

@@ -3,8 +3,9 @@ answered at once."""
 
 from pathlib import Path
 
-from foldmark.config import Config, load_config
+from foldmark.config import Config, load_variants
 from foldmark.data import BANNER, HOW_TO_GET, Data, drawn_data, find_data
+from foldmark.errors import UserError
 from foldmark.progress import console
 
 # Crops, drawn faces and measured speeds: all that can be made again.
@@ -12,16 +13,34 @@ CACHE = Path("cache")
 
 
 def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
-    """The name, config and data that the user's settings mean. On drawn faces experiments get names of their own, so
-    that a run on real ones never mixes with them."""
+    """The name, config and data that the user's settings mean, for what takes one config."""
+    label, members, data = experiments(data_root, config, name, overrides)
+    if len(members) > 1:
+        raise UserError(f"CONFIG={config}: is a blend of {', '.join(members)}; name one of them.")
+    return label, next(iter(members.values())), data
+
+
+def experiments(
+    data_root: Path, config: str | None, name: str | None, overrides: list[str]
+) -> tuple[str, dict[str, Config], Data]:
+    """The name, the experiments with their configs, and the data that the user's settings mean: one experiment of that name,
+    or those that a blend names. On drawn faces experiments get names of their own, so that a run on real ones never mixes
+    with them; under a name of the user's a blend's experiments get it in front of theirs."""
     # A typing error in a key should not wait for faces to be drawn.
-    kind = load_config(config or "resnet18", overrides).data.set
-    data = find_or_draw(data_root, kind)
+    kinds = {variant.data.set for variant in load_variants(config or "resnet18", overrides).values()}
+    if len(kinds) > 1:
+        raise UserError(f"CONFIG={config}: its configs are for different data sets, so they cannot be blended.")
+    data = find_or_draw(data_root, kinds.pop())
     chosen = config or ("drawn" if data.drawn else "resnet18")
-    settings = load_config(chosen, overrides)
-    stem = Path(chosen).stem
-    own_name = f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
-    return name or own_name, settings, data
+    variants = {_own_name(stem, data): variant for stem, variant in load_variants(chosen, overrides).items()}
+    label = name or _own_name(Path(chosen).stem, data)
+    if len(variants) == 1:
+        return label, {label: next(iter(variants.values()))}, data
+    return label, {f"{name}-{stem}" if name else stem: variant for stem, variant in variants.items()}, data
+
+
+def _own_name(stem: str, data: Data) -> str:
+    return f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
 
 
 def find_or_draw(data_root: Path, kind: str) -> Data:

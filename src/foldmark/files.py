@@ -60,6 +60,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _sync_folder(folder: Path) -> None:
     # Windows cannot open folders; there the rename alone has to do.
     if os.name == "posix":

@@ -38,3 +38,9 @@ def scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
         "nme": float(face_nme(points_px, faces).mean()),
         "mse": float(face_mse(points_px, faces).mean()),
     }
+
+
+def region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
+    """The NME in percent of each region of the markup."""
+    distances = np.linalg.norm(points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
+    return {name: float(100 * distances[:, points].mean()) for name, points in faces.markup.regions.items()}

@@ -20,9 +20,10 @@ from foldmark.errors import UserError
 from foldmark.experiment import find_or_draw
 from foldmark.figures import Curve
 from foldmark.files import write_text
+from foldmark.metrics import face_nme
 from foldmark.pipeline import mean_face_scores, train_one
 from foldmark.progress import console
-from foldmark.run import RUNS, Run, open_run, read_summary
+from foldmark.run import RUNS, Run, open_run, read_oof, read_summary
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def results(compared: list[Trained], device: torch.device) -> list[dict[str, str
                 "setting": trained.setting.label,
                 "MSE (relative)": _spread(trained.figures("mse"), 5),
                 "NME %": _spread(trained.figures("nme"), 2),
+                "median face's NME %": _spread(median_nme(trained), 2),
                 "MSE (px squared, as the net sees)": _spread(trained.figures("mse_crop"), 2),
                 "moves when shifted, % of eyes": _spread(consistency(trained, device), 2),
                 "parameters": f"{sum(weight.numel() for weight in trained.net(0, device).parameters()):,}",
@@ -159,6 +161,15 @@ def results(compared: list[Trained], device: torch.device) -> list[dict[str, str
             }
         )
     return [{key: row.get(key, "") for key in rows[-1]} for row in rows]
+
+
+def median_nme(trained: Trained) -> np.ndarray:
+    """The NME of each seed's middle held-out face: with so few people, one that is missed altogether decides the mean."""
+    medians = []
+    for run in trained.runs:
+        rows, points_px, *_ = read_oof(run.fold_folder(0))
+        medians.append(np.median(face_nme(points_px, run.faces.take(rows))))
+    return np.array(medians)
 
 
 def consistency(trained: Trained, device: torch.device) -> np.ndarray:

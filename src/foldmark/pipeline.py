@@ -6,17 +6,23 @@ import numpy as np
 import torch
 
 from foldmark import geometry, tracking
+from foldmark.blend import Blend, BlendedOof, blend_oof
 from foldmark.config import Config
 from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.files import write_text
 from foldmark.folds import read_split
+from foldmark.kaggle import upload_submission
+from foldmark.ledger import note_submission, read_ledger
 from foldmark.metrics import face_nme, mean_face_px, scores
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import FoldProgress, console, counting
+from foldmark.provenance import experiment_record, write_provenance
 from foldmark.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
-from foldmark.submission import upload_submission, write_submission
+from foldmark.submission import provenance_path, write_submission
 from foldmark.train import fold_speed, train_fold
+from foldmark.uncertainty import calibrate, draw_reliability, faces_to_look_at, reliability
 
 SUBMISSIONS = Path("submissions")
 # What W&B is shown while a fold trains: so many held-out faces, about so many times.
@@ -110,34 +116,77 @@ def drawn_crop(run: Run, row: int, points_px: np.ndarray) -> np.ndarray:
     return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=360)
 
 
-def make_csv(name: str, data: Data, overrides: list[str], device_name: str, wandb_mode: str) -> Path:
-    """Write and check submissions/<name>.csv from the run's finished folds, and print the OOF figures."""
-    folder = RUNS / name
-    folds = require_finished(folder)
-    config = stored_config(folder, overrides)
-    summaries, overall = oof_scores(folder, data.train)
-    with counting("predicting the test list", len(folds)) as done:
-        points_px = ensemble_points(folder, config, data.test, pick_device(device_name), done)
+def make_csv(name: str, members: list[str], data: Data, overrides: list[str], device_name: str, wandb_mode: str) -> Path:
+    """Write and check submissions/<name>.csv from the finished folds of these experiments, blended if there are several, with
+    its record of provenance and its row in the ledger, and print the OOF figures."""
+    folders = [RUNS / member for member in members]
+    folds = [require_finished(folder) for folder in folders]
+    configs = [stored_config(folder, overrides) for folder in folders]
+    device = pick_device(device_name)
+    # A ledger that cannot be read should be told before anything is predicted.
+    read_ledger()
+    oof = blend_oof(folders, configs, data.train)
+    records = [experiment_record(*one) for one in zip(folders, configs, folds, oof.blend.weights.tolist(), strict=True)]
+    with counting("predicting the test list", sum(map(len, folds))) as done:
+        points_px, spread_px = ensemble_points([record.member for record in records], data.test, device, done)
     path = SUBMISSIONS / f"{name}.csv"
-    write_submission(path, points_px, data.test)
-    for summary in summaries:
-        console.print(f"fold {summary['fold']}: out-of-fold {_figures(summary)}")
-    expected = read_split(folder / "split.csv", data.train).max() + 1
-    if len(folds) < expected:
-        console.print(f"only {len(folds)} of {expected} folds are finished; the others are not in this ensemble.")
-    console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
-    console.print(f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows")
-    with tracking.start(name, f"{name}-ensemble", "ensemble", {"folds": folds}, folder, wandb_mode) as tracker:
-        tracker.summary({"oof_mae_px": overall["mae_px"], "oof_nme": overall["nme"], "folds": len(folds)})
+    write_submission(path, points_px, data.test, configs[0].crop)
+    overall = {"faces": len(oof.rows), **scores(oof.blend.oof_px, data.train.take(oof.rows))}
+    note_submission(path, write_provenance(path, records, overall, data, str(device)))
+    for folder in folders:
+        _print_oof(folder, data)
+    if len(folders) > 1:
+        _print_blend(members, oof.blend)
+    joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
+    console.print(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
+    console.print(
+        f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}"
+    )
+    _write_uncertainty(path, oof, spread_px, data)
+    settings = {"experiments": members, "weights": oof.blend.weights.tolist(), "folds": folds}
+    with tracking.start(name, f"{name}-ensemble", "ensemble", settings, folders[0], wandb_mode) as tracker:
+        tracker.summary({"oof_mae_px": overall["mae_px"], "oof_nme": overall["nme"], "folds": sum(map(len, folds))})
     return path
 
 
-def submit(name: str, data: Data, overrides: list[str], device_name: str, wandb_mode: str, competition: str | None) -> None:
+def _write_uncertainty(csv: Path, oof: BlendedOof, spread_px: np.ndarray, data: Data) -> None:
+    """Write which test faces to look at first, and how reliable that is, beside the competition file."""
+    held_out = data.train.take(oof.rows)
+    std_px = calibrate(oof.spread_px, oof.blend.oof_px, held_out).std_px(spread_px, data.test)
+    listed, drawn = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
+    write_text(listed, faces_to_look_at(std_px, data.test).to_csv(index=False))
+    draw_reliability(drawn, reliability(oof.spread_px, oof.blend.oof_px, held_out, oof.folds))
+    console.print(f"made: {listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
+
+
+def _print_oof(folder: Path, data: Data) -> None:
+    summaries, overall = oof_scores(folder, data.train)
+    for summary in summaries:
+        console.print(f"{folder} fold {summary['fold']}: out-of-fold {_figures(summary)}")
+    expected = read_split(folder / "split.csv", data.train).max() + 1
+    if len(summaries) < expected:
+        console.print(f"only {len(summaries)} of {expected} folds are finished; the others are not in this ensemble.")
+    console.print(f"{folder}: all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+
+
+def _print_blend(members: list[str], blend: Blend) -> None:
+    weights = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(members, blend.weights, strict=True))
+    chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
+    console.print(
+        f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
+        f"with equal ones {blend.nme_mean:.3f} %"
+    )
+
+
+def submit(
+    name: str, members: list[str], data: Data, overrides: list[str], device_name: str, wandb_mode: str, competition: str | None
+) -> None:
     """Check the CSV, made first if it is not there, and upload it if that is asked for and can be done."""
     path = SUBMISSIONS / f"{name}.csv"
     if not path.exists():
-        make_csv(name, data, overrides, device_name, wandb_mode)
-    upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
+        make_csv(name, members, data, overrides, device_name, wandb_mode)
+    if upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn):
+        console.print(f"Next, once it is scored: make score FILE={path} LB=<score>")
 
 
 def _figures(figures: dict) -> str:

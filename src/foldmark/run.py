@@ -82,7 +82,7 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
     elif new:
         write_split(split, faces, groups, folds)
     if not (folder / "config.yaml").exists():
-        write_text(folder / "environment.json", json.dumps(_environment(data), indent=1))
+        write_text(folder / "environment.json", json.dumps(environment(data), indent=1))
         write_text(folder / "config.yaml", config_text(config))
     return Run(folder, config, faces, folds, store)
 
@@ -140,7 +140,8 @@ def _refuse_changes(folder: Path, stored: Config, asked: Config) -> None:
         )
 
 
-def _environment(data: Data) -> dict:
+def environment(data: Data) -> dict:
+    """What a result may depend on beside settings and data: versions, revision and machine."""
     packages = ["foldmark", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "wandb"]
     return {
         "python": platform.python_version(),

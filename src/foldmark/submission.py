@@ -1,204 +1,216 @@
-"""The competition file: written, read back, checked against the test list, and uploaded.
+"""The competition file: written, read back, and checked against the test list.
 
 `Id,Predicted`, one row a value: faces in the order of the test list, points 0 to 67, x then y, in pixels of the
 original picture.
 """
 
 import math
-import os
-import re
-import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from foldmark.config import CropConfig
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
 from foldmark.markup import IBUG68
+from foldmark.progress import console
+from foldmark.submission_check import VALUES, Finding, not_finite, point_findings, spans
+from foldmark.twins import picture_sizes, twin_pairs
 
 HEADER = "Id,Predicted"
-VALUES = 2 * IBUG68.count
 DECIMALS = 4
 
-# What a face may look like against its box, in units of the box's longer side. The truth of all 4,416 training faces
-# lies within the bounds in brackets; the limits leave room for weak nets, not for wrong axes, frames or boxes.
-FARTHEST_CENTRE = 0.5  # of the mean point from the box centre (0.002 to 0.265; on average 0.003 left, 0.054 below)
-SPREAD = (0.12, 0.8)  # root mean square distance of the points from their mean (0.266 to 0.482)
-FARTHEST_POINT = 1.5  # of any point from the box centre (the face's farthest: 0.445 to 0.897)
-LEAST_UPRIGHT = 0.15  # chin below the brows' mean (0.575 to 1.196)
-LEAST_EYES = -0.1  # right outer eye corner right of the left one (0.333 to 0.805)
-
-UPLOAD_LIMIT = 600  # seconds
-# Older versions of the Kaggle tool end with exit code 0 after these.
-FAILURE = re.compile(r"could not|\b[45]\d\d (- |client error|server error)|forbidden|unauthorized", re.IGNORECASE)
+CROP = CropConfig()
 
 
-def write_submission(path: Path, points_px: np.ndarray, faces: Faces) -> None:
+def write_submission(path: Path, points_px: np.ndarray, faces: Faces, crop: CropConfig = CROP) -> None:
     """Write predictions (n, 68, 2), in pixels of the original pictures, as the competition's file.
 
-    They are checked first, and what was written is read back and checked again before it takes the place of `path`.
-    Raises UserError for anything that is not a plausible prediction of these faces; `path` then is as it was.
+    They are checked first, and what was written is read back and checked before it takes the place of `path`. The
+    record of provenance beside it goes, for it is another file's. crop: how the nets' crops were cut. Raises UserError
+    for anything that is not a plausible prediction of these faces; `path` then is as it was.
     """
     if points_px.shape != (len(faces), IBUG68.count, 2):
         raise UserError(f"{path}: points of shape {points_px.shape} do not fit {len(faces)} faces of {IBUG68.count} points.")
-    _check_points(points_px, faces, path)
-    rows = (f"{index},{value:.{DECIMALS}f}" for index, value in enumerate(points_px.ravel().tolist()))
+    _refuse_first(not_finite(points_px, faces) or point_findings(points_px, faces, crop), path)
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join([HEADER, *rows]) + "\n", encoding="ascii")
-        written_px = _read(temporary, len(faces))
+        temporary.write_text(submission_text(points_px), encoding="ascii")
+        written_px, findings = read_submission(temporary, len(faces))
+        _refuse_first(findings, path)
         if not np.allclose(written_px, points_px, rtol=0, atol=10.0**-DECIMALS):
             raise UserError(f"{path}: what was written does not read back the same; check the disk and try again.")
-        _check_points(written_px, faces, path)
+        # The last step before the renaming, so that a crash never leaves a CSV beside another one's record.
+        provenance_path(path).unlink(missing_ok=True)
 
 
-def check_submission(path: Path, faces: Faces) -> None:
+def submission_text(points_px: np.ndarray) -> str:
+    """The competition file of predictions (n, 68, 2)."""
+    rows = (f"{index},{value:.{DECIMALS}f}" for index, value in enumerate(points_px.ravel().tolist()))
+    return "\n".join([HEADER, *rows]) + "\n"
+
+
+def provenance_path(csv: Path) -> Path:
+    """Where the record stands of what a competition file was made from."""
+    return csv.with_suffix(".json")
+
+
+def check_submission(path: Path, faces: Faces, crop: CropConfig = CROP) -> None:
     """Raise UserError, naming the line or the face, with the first thing that is wrong in a competition file for these
     faces."""
-    _check_points(_read(path, len(faces)), faces, path)
+    _refuse_first(submission_findings(path, faces, crop), path)
 
 
-def upload_submission(path: Path, faces: Faces, *, competition: str | None, message: str, drawn: bool) -> bool:
-    """Check the file again and hand it to the Kaggle command line; True if it was uploaded.
+def submission_findings(path: Path, faces: Faces, crop: CropConfig = CROP) -> list[Finding]:
+    """All that is wrong with any competition file for these faces: its form first, then the points of the faces whose
+    values are all there. Raises UserError only for a file that cannot be read."""
+    points_px, findings = read_submission(path, len(faces))
+    return findings + point_findings(points_px, faces, crop)
 
-    Whatever is missing for that is printed, and nothing uploaded. Raises UserError when the upload itself fails.
-    """
-    check_submission(path, faces)
-    lacking = "it holds predictions for drawn faces, not for the competition's." if drawn else _lacking(path, competition)
-    if lacking:
-        print(f"{path} is checked; nothing was uploaded: {lacking}")
-        return False
-    command = [_kaggle(), "competitions", "submit", "-c", competition, "-f", str(path), "-m", message]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=UPLOAD_LIMIT,
+
+def report_submission(path: Path, faces: Faces, crop: CropConfig) -> None:
+    """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
+    findings = submission_findings(path, faces, crop)
+    for finding in findings:
+        console.print(f"{finding.defect}: {finding.sentence}", markup=False)
+    if findings:
+        count = "1 kind of defect" if len(findings) == 1 else f"{len(findings)} kinds of defects"
+        raise UserError(f"{path}: has {count}, listed above; mend each before it is uploaded.")
+    pairs = twin_pairs(faces)
+    compared = int(np.isfinite(picture_sizes(faces)[pairs[:, 1], 0]).sum())
+    without = (
+        "" if compared == len(pairs) else f" ({len(pairs) - compared} more were not compared: their pictures cannot be read)"
+    )
+    console.print(
+        f"{path}: no defect found: {len(faces)} faces, {len(faces) * VALUES} rows in order, all finite and plausible against "
+        f"their boxes; {compared} mirror twins agree with their pictures{without}."
+    )
+
+
+def read_submission(path: Path, count: int) -> tuple[np.ndarray, list[Finding]]:
+    """points_px (count, 68, 2), each value where its Id says, NaN where there is none, and what is wrong with the form."""
+    lines = _lines(path)
+    # A file whose header is missing starts with its first value, which should not count as lost.
+    headless = bool(lines) and lines[0] != HEADER and _number(lines[0].partition(",")[2]) is not None
+    rows = _Rows(lines if headless else lines[1:], first_line=1 if headless else 2, expected=count * VALUES)
+    findings = [*_header_findings(lines), *rows.findings()]
+    return rows.values.reshape(count, IBUG68.count, 2), findings
+
+
+class _Rows:
+    """The rows of a competition file, each sorted to what it is: a value in its place, or a defect."""
+
+    def __init__(self, rows: list[str], first_line: int, expected: int) -> None:
+        self.rows, self.first_line, self.expected = rows, first_line, expected
+        self.values = np.full(expected, np.nan)
+        self.malformed, self.not_whole, self.again, self.beyond, self.not_finite = [], [], [], [], []
+        self.id_of = {}  # of each row whose Id is there for the first time
+        seen = set()
+        for row, text in enumerate(rows):
+            identity, comma, value = text.partition(",")
+            if not comma:
+                self.malformed.append(row)
+                continue
+            index = int(identity) if _whole(identity) else None
+            if index is None:
+                self.not_whole.append(row)
+                number = _number(identity)
+                index = int(number) if number is not None and number == math.floor(number) else None
+            number = _number(value)
+            if number is None:
+                self.not_finite.append(row)
+            if index is None:
+                continue
+            if index in seen:
+                self.again.append(row)
+                continue
+            seen.add(index)
+            if not 0 <= index < expected:
+                self.beyond.append(row)
+                continue
+            self.id_of[row] = index
+            if number is not None:
+                self.values[index] = number
+        self.missing = sorted(set(range(expected)) - seen)
+
+    def findings(self) -> Iterator[Finding]:
+        rows, expected = self.rows, self.expected
+        if len(rows) != expected:
+            yield Finding(
+                "count",
+                f"{len(rows):,} of {expected:,} rows are there",
+                f"{expected // VALUES:,} faces need {VALUES} each, one a line, after the header.",
+            )
+        found = [
+            ("row", self.malformed, "{line} is {text!r}", "write an Id, a comma and a number."),
+            ("Id", self.not_whole, "{line}: Id {identity!r} is not a whole number", "Ids are written 0, 1, 2, without a point."),
+            (
+                "duplicate",
+                self.again,
+                "{line}: Id {identity} is there a second time where Id {place} belongs",
+                "give each Id once.",
+            ),
+            ("order", self._misplaced(), "{line}: Id {identity} is out of order", "sort the rows by Id, from 0."),
+            ("Id", self.beyond, "{line}: Id {identity} is not on the test list", f"Ids run from 0 to {expected - 1}."),
+            ("non-finite", self.not_finite, "{line}: Id {identity} is {value!r}", "write a finite number of pixels."),
+        ]
+        for defect, places, problem, mend in found:
+            if places:
+                yield Finding(defect, self._described(problem, places), mend)
+        if self.missing:
+            yield Finding("missing", f"Ids {spans(self.missing)} are not there ({len(self.missing):,})", "give each Id once.")
+
+    def _misplaced(self) -> list[int]:
+        # Against the rows' own Ids, sorted: one row that is missing should not put all that follow out of order.
+        return [
+            row for (row, index), right in zip(self.id_of.items(), sorted(self.id_of.values()), strict=True) if index != right
+        ]
+
+    def _described(self, problem: str, places: list[int]) -> str:
+        identity, _, value = self.rows[places[0]].partition(",")
+        first = problem.format(
+            line=f"line {places[0] + self.first_line}",
+            text=self.rows[places[0]][:40],
+            identity=identity[:40],
+            value=value[:40],
+            place=places[0],
         )
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"{path}: Kaggle did not answer within {UPLOAD_LIMIT // 60} minutes; "
-            "see on the competition's page whether it arrived before trying again."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{command[0]}: cannot be run ({error.strerror}); install it again.") from None
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
-    failures = [line for line in lines if FAILURE.search(line)]
-    if done.returncode or failures:
-        raise UserError(f"{path} was not uploaded to {competition}; Kaggle's tool says: {(failures or lines)[-1]}")
-    print(f"{path} was uploaded to {competition}: {lines[-1]}")
-    return True
+        more = f" ({len(places):,} rows: lines {spans(np.array(places) + self.first_line)})" if len(places) > 1 else ""
+        return first + more
 
 
-def _read(path: Path, count: int) -> np.ndarray:
-    """The points (count, 68, 2) of a competition file whose form is right."""
+def _lines(path: Path) -> list[str]:
     try:
-        header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+        return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `make csv` writes it.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; `make csv` writes it anew.") from None
+
+
+def _header_findings(lines: list[str]) -> Iterator[Finding]:
+    header = lines[0] if lines else ""
     if header != HEADER:
-        hint = "np.savetxt puts the # there unless comments=''" if header.startswith("#") else "nothing else may stand there"
-        raise UserError(f"{path}: line 1 is {header[:40]!r} and must be {HEADER!r}; {hint}.")
-    if len(rows) != count * VALUES:
-        raise UserError(
-            f"{path}: {len(rows):,} of {count * VALUES:,} rows are there; "
-            f"{count:,} faces need {VALUES} each, one a line, after the header."
-        )
-    return np.array([_value(row, index, path) for index, row in enumerate(rows)]).reshape(count, IBUG68.count, 2)
+        hint = "np.savetxt puts the # there unless comments=''." if header.startswith("#") else "nothing else may stand there."
+        yield Finding("header", f"line 1 is {header[:40]!r} and must be {HEADER!r}", hint)
 
 
-def _value(row: str, index: int, path: Path) -> float:
-    where = f"{path}: line {index + 2}"
-    identity, comma, text = row.partition(",")
-    if not comma:
-        raise UserError(f"{where} is {row[:40]!r}; expected an Id, a comma and a number.")
-    if identity != str(index):
-        if not (identity.isascii() and identity.isdigit()):
-            raise UserError(f"{where}: Id {identity[:40]!r} is not a whole number; Id {index} belongs here.")
-        again = "there is a second time" if int(identity) < index else "is out of order"
-        raise UserError(f"{where}: Id {identity[:40]} {again}; Id {index} belongs here.")
+def _whole(text: str) -> bool:
+    return len(text) < 16 and text.isascii() and text.isdigit() and (text == "0" or not text.startswith("0"))
+
+
+def _number(text: str) -> float | None:
+    """The finite number that the text is, None if it is none."""
     try:
-        value = float(text)
+        number = float(text)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in text:
-        raise UserError(f"{where}: Id {index} is {text[:40]!r}; expected a finite number of pixels.")
-    return value
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
 
 
-def _check_points(points_px: np.ndarray, faces: Faces, path: Path) -> None:
-    boxes = faces.boxes_px
-    sides = boxes[:, 2:].max(axis=1)
-    # Relative to the box: centre 0, longer side 1. Values may be absurd here, and their squares infinite.
-    with np.errstate(over="ignore", invalid="ignore"):
-        points = (points_px.astype(np.float64) - (boxes[:, :2] + boxes[:, 2:] / 2)[:, None]) / sides[:, None, None]
-        mean = points.mean(axis=1)
-        off = np.linalg.norm(mean, axis=1)
-        far = np.linalg.norm(points, axis=2).max(axis=1)
-        spread = np.sqrt(np.square(points - mean[:, None]).sum(axis=2).mean(axis=1))
-        upright = points[:, 8, 1] - points[:, IBUG68.regions["left brow"] + IBUG68.regions["right brow"], 1].mean(axis=1)
-        left, right = IBUG68.eyes
-        eyes = points[:, right, 0] - points[:, left, 0]
-    other_frame = "are they in pixels of the original picture, x before y, with the box their crop was cut with?"
-    # A NaN passes no comparison, so each line states what is right and not what is wrong.
-    rules = [
-        (np.isfinite(points).all(axis=(1, 2)), "a value is not finite", "look at the training curve.", far),
-        (off <= FARTHEST_CENTRE, "the middle of the points lies {:.2g} box sides from the middle of the box", other_frame, off),
-        (far <= FARTHEST_POINT, "a point lies {:.2g} box sides from the middle of the box", other_frame, far),
-        (spread >= SPREAD[0], "the points crowd together, {:.2g} box sides about their middle", other_frame, spread),
-        (spread <= SPREAD[1], "the points scatter, {:.2g} box sides about their middle", other_frame, spread),
-        (upright >= LEAST_UPRIGHT, "the chin is not below the brows", "are x and y swapped?", upright),
-        (eyes >= LEAST_EYES, "the eyes stand the wrong way round", "was a flip undone without the left/right swap?", eyes),
-    ]
-    right_faces = np.logical_and.reduce([rule[0] for rule in rules])
-    if right_faces.all():
-        return
-    face = int(np.argmin(right_faces))
-    defect, mend = next((text.format(measured[face]), mend) for right, text, mend, measured in rules if not right[face])
-    wrong = int((~right_faces).sum())
-    raise UserError(
-        f"{path}: {faces.pictures[face]} (face {face + 1} of {len(faces)}, Ids {face * VALUES} to {(face + 1) * VALUES - 1}): "
-        f"{defect}{f' ({wrong} faces are implausible)' if wrong > 1 else ''}; {mend}"
-    )
-
-
-def _kaggle() -> str | None:
-    # Not on the PATH when the environment was not activated.
-    return shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
-
-
-def _lacking(path: Path, competition: str | None) -> str | None:
-    """What is missing for an upload, and the mend; None if nothing is."""
-    by_hand = f"upload {path} by hand on the competition's page, or"
-    if not competition:
-        return f"no competition is named; {by_hand} name it with COMPETITION=... (the last part of its page's address)."
-    if not _kaggle():
-        return f"the Kaggle command line is not installed; {by_hand} run `pip install kaggle` and the same command again."
-    if not _logged_in():
-        half = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if os.environ.get(name)]
-        found = f"{half[0]} is set without its other half" if half else "the Kaggle command line has no login"
-        return f"{found}; {by_hand} run `kaggle auth login`, or save a token from kaggle.com/settings to ~/.kaggle/access_token."
-    return None
-
-
-def _logged_in() -> bool:
-    """Whether Kaggle's tool, versions 1.5 to 2.2, finds a login where it looks for one."""
-    environment = os.environ.get
-    if environment("KAGGLE_API_TOKEN") or (environment("KAGGLE_USERNAME") and environment("KAGGLE_KEY")):
-        return True
-    home = Path.home() / ".kaggle"
-    elsewhere = Path(environment("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
-    folders = [Path(environment("KAGGLE_CONFIG_DIR"))] if environment("KAGGLE_CONFIG_DIR") else [home, elsewhere]
-    files = [folder / "kaggle.json" for folder in folders]
-    files += [home / name for name in ("access_token", "access_token.txt", "credentials.json")]
-    return any(file.is_file() for file in files)
+def _refuse_first(findings: list[Finding], path: Path) -> None:
+    if findings:
+        raise UserError(f"{path}: {findings[0].sentence}")

@@ -16,38 +16,52 @@ LEAST_OVERLAP = 0.5
 
 def find_twins(faces: Faces) -> np.ndarray:
     """Row of each face's mirror twin (n,), -1 where the list has none: the twin picture's face whose box, mirrored, covers
-    the same place."""
+    the same place. Where a picture cannot be read, its width is unknown, and only single faces are twins."""
+    widths = picture_sizes(faces)[:, 0]
     rows_of = defaultdict(lambda: ([], []))
     for row, picture in enumerate(faces.pictures):
         path = PurePosixPath(picture)
         rows_of[path.with_name(path.stem.removesuffix("_mirror"))][path.stem.endswith("_mirror")].append(row)
     twins = np.full(len(faces), -1)
     for plain, mirrored in rows_of.values():
-        free = list(mirrored)
+        free, single = list(mirrored), len(plain) == len(mirrored) == 1
         for row in plain if mirrored else []:
-            boxes_px = mirrored_boxes(faces.boxes_px[free], picture_width(faces, row))
-            overlap = box_overlap(faces.boxes_px[row], boxes_px)
-            if len(free) and overlap.max() >= LEAST_OVERLAP:
+            overlap = box_overlap(faces.boxes_px[row], mirrored_boxes(faces.boxes_px[free], widths[row]))
+            overlap = np.where(np.isnan(overlap), 1.0 if single else 0.0, overlap)
+            if free and overlap.max() >= LEAST_OVERLAP:
                 twin = free.pop(int(overlap.argmax()))
                 twins[row], twins[twin] = twin, row
     return twins
 
 
+def twin_pairs(faces: Faces) -> np.ndarray:
+    """Rows (m, 2) of each face and its mirror twin."""
+    twins = find_twins(faces)
+    mirrored = np.array([PurePosixPath(picture).stem.endswith("_mirror") for picture in faces.pictures])
+    rows = np.flatnonzero((twins >= 0) & ~mirrored)
+    return np.stack([rows, twins[rows]], axis=1)
+
+
 def join_twins(points_px: np.ndarray, faces: Faces, twins: np.ndarray) -> np.ndarray:
     """points_px (n, k, 2) in which each face with a twin has the mean of its own points and its twin's, mirrored back."""
-    joined = points_px.copy()
-    for row in np.flatnonzero(twins >= 0):
-        mirrored = geometry.apply(geometry.flip(picture_width(faces, row)), points_px[twins[row]])[faces.markup.mirror]
+    joined, widths = points_px.copy(), picture_sizes(faces)[:, 0]
+    for row in np.flatnonzero((twins >= 0) & np.isfinite(widths)):
+        mirrored = geometry.apply(geometry.flip(widths[row]), points_px[twins[row]])[faces.markup.mirror]
         joined[row] = (points_px[row] + mirrored) / 2
     return joined
 
 
-def picture_width(faces: Faces, row: int) -> float:
-    """Width in pixels as the label file states it, else as the picture's own header does."""
-    if faces.sizes_px[row, 0]:
-        return faces.sizes_px[row, 0]
-    with Image.open(faces.path(row)) as picture:
-        return picture.width
+def picture_sizes(faces: Faces) -> np.ndarray:
+    """Width and height (n, 2) of the pictures, from the label file or the picture's header; NaN where neither tells."""
+    sizes_px = np.where(faces.sizes_px > 0, faces.sizes_px, np.nan)
+    for row in np.flatnonzero(np.isnan(sizes_px).any(axis=1)):
+        try:
+            with Image.open(faces.path(row)) as picture:
+                sizes_px[row] = picture.size
+        except Exception:  # noqa: BLE001, S112
+            # Decoders raise nearly anything on damaged data, and whoever needs the picture itself says what is wrong.
+            continue
+    return sizes_px
 
 
 def mirrored_boxes(boxes_px: np.ndarray, width: float) -> np.ndarray:
