@@ -177,6 +177,8 @@ def main() -> None:
     except UserError as error:
         print(f"foldmark: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nfoldmark: stopped; the same command goes on from what is finished.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        # What typer makes of Ctrl-C, without a word.
+        if ended.code == 130:
+            print("\nfoldmark: stopped; the same command goes on from what is finished.", file=sys.stderr)
+        raise

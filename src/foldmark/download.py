@@ -193,6 +193,7 @@ def _append(response: HTTPResponse, start: int, size: int | None, wanted: Wanted
             if received > wanted.limit:
                 raise _Failed(f"goes on beyond {wanted.limit / MEGABYTE:,.0f} MB, so it is not the data set")
             file.write(piece)
+            file.flush()  # a killed process keeps what it showed
             show(received)
 
 

@@ -72,7 +72,9 @@ def unpack(archive: Path, folder: Path, *, limit: int, name: str) -> None:
     except DAMAGE as error:
         raise BadArchive(f"{name}: damaged ({error or type(error).__name__}); fetch it again.") from None
     except OSError as error:
-        raise explained(error, archive if error.filename == str(archive) else folder) from error
+        if error.filename == str(archive):
+            raise UserError(f"{name}: cannot be read ({error.strerror}); give the path of an archive.") from None
+        raise explained(error, folder) from error
 
 
 @contextmanager
