@@ -213,7 +213,7 @@ answers = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=st.lists(answers, max_size=6), last=st.sampled_from([OLD, NEW]))
 def test_whatever_breaks_or_changes_the_result_is_one_whole_file(tmp_path_factory, plan, last):
     folder = tmp_path_factory.mktemp("download")

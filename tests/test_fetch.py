@@ -304,7 +304,7 @@ def test_a_test_list_that_is_none_is_refused(foldmark, workplace, published, arc
         assert_refused(done, server.url, "no face in it")
     other = workplace / "other.xml"
     other.write_text((published / TEST_XML).read_text().replace("afw/", "helen/"))
-    assert_refused(foldmark("data", "--test-list", other), "8 of 8 pictures are missing", "helen/")
+    assert_refused(foldmark("data", "--test-list", other), "other.xml", "8 of 8 pictures are missing", "helen/")
     assert not (workplace / "data" / IBUG_FOLDER / TEST_XML).exists()
 
 
@@ -356,5 +356,4 @@ def test_the_real_sets_are_brought_from_archive_and_folder(foldmark, workplace, 
     done = foldmark("data", "--imm", archive, "--ibug", real_root)
     assert done.returncode == 0, done.stderr
     assert files_below(workplace / "data/imm_face_db") == files_below(real_root / "imm_face_db")
-    assert len(find_data(workplace / "data", "ibug").train) == 4416
     assert len(find_data(workplace / "data", "ibug").test) == 716

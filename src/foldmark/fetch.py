@@ -59,8 +59,10 @@ def _alone(data_root: Path) -> Iterator[None]:
         raise UserError(f"{data_root}: another `make data` is at work here; wait for it, or stop it.") from None
     except OSError as error:
         raise explained(error, work) from error
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | None:
@@ -82,6 +84,7 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
             if path.is_dir():
                 _link(source, path, unpacked)
             else:
+                console.print(f"checking and unpacking {address}")
                 unpack(path, unpacked, limit=source.limit, name=address)
             built = _checked_set(source, unpacked, address)
         place_folder(built, target)
@@ -101,7 +104,7 @@ def _bring_test_list(given: str | None, ibug_folder: Path, data_root: Path) -> N
     with _fetched(TEST_LIST, given, data_root) as path:
         xml = path / TEST_XML if path.is_dir() else path
         with _blamed_on(given, xml):
-            _require_pictures(read_ibug(xml, with_points=False), ibug_folder)
+            _require_pictures(read_ibug(xml, with_points=False), ibug_folder, given)
         write_bytes(target, xml.read_bytes())
     shutil.rmtree(data_root / WORK / TEST_LIST.name, ignore_errors=True)
     console.print(f"made: {target} ({TEST_LIST.title})")
@@ -169,14 +172,17 @@ def _checked_set(source: Source, unpacked: Path, address: str) -> Path:
     if found is None or found.drawn or (source is IBUG and not (found.folder / TRAIN_XML).is_file()):
         raise BadArchive(f"{address}: does not hold {source.title}; {_how_to_give(source)}")
     with _blamed_on(address, found.folder):
-        _require_pictures(found.train, found.folder)
+        _require_pictures(found.train, found.folder, address)
     return found.folder
 
 
-def _require_pictures(faces: Faces, folder: Path) -> None:
+def _require_pictures(faces: Faces, folder: Path, name: str) -> None:
     missing = [picture for picture in faces.pictures if not (folder / picture).is_file()]
     if missing:
-        raise UserError(f"{folder}: {len(missing)} of {len(faces)} pictures are missing, such as {missing[0]}; fetch it again.")
+        raise UserError(
+            f"{name}: {len(missing)} of {len(faces)} pictures are missing, such as {missing[0]}; "
+            "get it whole, and labels and pictures of the same set."
+        )
 
 
 @contextmanager
