@@ -8,6 +8,9 @@ FOLDS ?=## folds to train, such as "0 1" (all)
 SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
 DEVICE ?= auto## auto, cpu, cuda, cuda:1 or mps
 WANDB ?= offline## offline, online (after `wandb login`) or disabled
+IBUG ?=## where `make data` takes iBUG 300-W from: a URL, an archive or a folder (dlib.net)
+TEST_LIST ?=## the same for the competition's test list
+IMM ?=## the same for the IMM Face Database
 COMPETITION ?=## Kaggle competition that `make submit` uploads to
 FILE ?=## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
 LB ?=## leaderboard's answer for score, such as 7.54
@@ -15,7 +18,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test lint lock
+.PHONY: help setup data train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -28,6 +31,10 @@ help: ## this list
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
 	@echo; echo 'Variables (and what holds without them):'
 	@sed -nE 's/^([A-Z_]+) \?= *([^#]*)## (.*)/  \1\t\3\t\2/p' Makefile | awk -F'\t' '{printf "%-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]"}'
+
+data: setup ## fetch, check and unpack the real data sets; goes on where it broke off
+	@$(BIN)/foldmark data --data-root "$(DATA_ROOT)" $(if $(IBUG),--ibug "$(IBUG)") \
+		$(if $(TEST_LIST),--test-list "$(TEST_LIST)") $(if $(IMM),--imm "$(IMM)")
 
 train: setup ## train the folds; goes on where it was interrupted
 	@$(BIN)/foldmark train $(EXPERIMENT) $(if $(FOLDS),--folds "$(FOLDS)")

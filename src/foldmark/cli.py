@@ -161,6 +161,19 @@ def model(
 
 
 @app.command()
+def data(
+    data_root: Annotated[Path, typer.Option(help="Folder to put the data sets into.")] = Path("data"),
+    ibug: Annotated[str | None, typer.Option(help="iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]")] = None,
+    test_list: Annotated[str | None, typer.Option(help="The competition's list of test faces: a URL or a file.")] = None,
+    imm: Annotated[str | None, typer.Option(help="The IMM Face Database: a URL, an archive or a folder.")] = None,
+) -> None:
+    """Fetch, check and unpack the real data sets, going on where a download broke off."""
+    from foldmark.fetch import fetch
+
+    fetch(data_root, ibug=ibug, test_list=test_list, imm=imm)
+
+
+@app.command()
 def part(
     name: Annotated[str, typer.Argument(help="part1, part2 or part2-extra.")],
     data_root: DataRoot = Path("data"),
@@ -249,6 +262,8 @@ def main() -> None:
     except UserError as error:
         print(f"foldmark: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nfoldmark: stopped; the same command goes on from the last finished epoch.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        # What typer makes of Ctrl-C, without a word.
+        if ended.code == 130:
+            print("\nfoldmark: stopped; the same command goes on from what is finished.", file=sys.stderr)
+        raise

@@ -22,12 +22,13 @@ BANNER = """\
 
 HOW_TO_GET = {
     "ibug": """The real set, iBUG 300-W (1.7 GB, research use only):
-    http://dlib.net/files/data/ibug_300W_large_face_landmark_dataset.tar.gz
-  Unpack it into data/ with the competition's labels_ibug_300W_test_parsed.xml beside
-  labels_ibug_300W_train.xml, or point to it: make train DATA_ROOT=/where/it/is""",
+    make data TEST_LIST=labels_ibug_300W_test_parsed.xml
+  with the test list from the competition's page; or point to what you have:
+    make train DATA_ROOT=/where/it/is""",
     "imm": """The real set is the IMM Face Database
-  (240 pictures, free for education and research): the course's page links to it. Unpack
-  its .jpg and .asf files into data/imm_face_db/, or point to them: DATA_ROOT=/where/they/are""",
+  (240 pictures, free for education and research): the course's page links to it.
+    make data IMM=path-or-url
+  brings it here; or point to what you have: DATA_ROOT=/where/it/is""",
 }
 
 

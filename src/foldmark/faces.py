@@ -93,9 +93,13 @@ def photo_name(picture: str) -> str:
 
 
 def find_folder(data_root: Path, holds_it: Callable[[Path], bool]) -> Path | None:
-    """The first folder, `data_root` itself or up to two levels below it, for which `holds_it` is true; None without one."""
-    folders = [data_root, *sorted(data_root.glob("*")), *sorted(data_root.glob("*/*"))]
-    return next((folder for folder in folders if folder.is_dir() and holds_it(folder)), None)
+    """The first folder, `data_root` itself or up to two levels below it, for which `holds_it` is true; None without one.
+
+    Hidden folders are passed over: that is where unfinished sets are.
+    """
+    below = [path for pattern in ("*", "*/*") for path in sorted(data_root.glob(pattern))]
+    shown = [path for path in below if not any(part.startswith(".") for part in path.relative_to(data_root).parts)]
+    return next((folder for folder in [data_root, *shown] if folder.is_dir() and holds_it(folder)), None)
 
 
 def find_ibug(data_root: Path) -> Path | None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from foldmark.errors import UserError
 
+MEGABYTE = 2**20
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -28,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,6 +57,22 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
+def place_folder(built: Path, folder: Path) -> None:
+    """Flush a folder built elsewhere on the same disk and rename it to `folder`, which appears whole or not at all.
+
+    Raises UserError for a full disk, a folder without write permission, or when something stands there already.
+    """
+    try:
+        if hasattr(os, "sync"):
+            os.sync()  # thousands of small files: at once is much faster than one by one
+        built.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise UserError(f"{folder}: is there already; move it away and run the same command again.") from None
+        raise explained(error, folder) from error
+
+
 def digest(value: Any) -> str:
     """A short sha256 of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -75,7 +93,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def explained(error: OSError, path: Path) -> Exception:
+    """The UserError for what the disk says about `path`, or `error` itself where the user cannot mend it."""
     if error.errno == errno.ENOSPC:
         return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

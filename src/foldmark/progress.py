@@ -5,9 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from foldmark.files import MEGABYTE
 
 console = Console(highlight=False, soft_wrap=True)
+
+LINE_EVERY = 30  # seconds, where a bar cannot be shown
 
 
 @contextmanager
@@ -17,6 +30,25 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def receiving(what: str, total: int | None, start: int) -> Iterator[Callable[[int], None]]:
+    """A bar over bytes with their speed, from `start` on; the function it gives takes how many bytes are there."""
+    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total, completed=start)
+        told = time.monotonic()
+
+        def show(received: int) -> None:
+            nonlocal told
+            bar.update(task, completed=received)
+            if not console.is_terminal and time.monotonic() - told >= LINE_EVERY:
+                told = time.monotonic()
+                end = "" if total is None else f" of {total / MEGABYTE:,.0f}"
+                console.print(f"{what}: {received / MEGABYTE:,.0f}{end} MB")
+
+        yield show
 
 
 class FoldProgress:
