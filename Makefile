@@ -48,10 +48,7 @@ csv: setup ## ensemble the finished folds; write and check submissions/<experime
 submit: setup ## check the CSV and upload it when Kaggle is configured
 	@$(BIN)/foldmark submit $(EXPERIMENT) $(if $(COMPETITION),--competition "$(COMPETITION)")
 
-checkcompare: setup ## one table of all trained experiments, with intervals, and their best blend
-	@$(BIN)/foldmark compare --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
-
-csv: setup ## list all that is wrong with FILE, ours or foreign, against the test list
+checkcsv: setup ## list all that is wrong with FILE, ours or foreign, against the test list
 	@$(BIN)/foldmark check-submission "$(FILE)" --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
 
 verify: setup ## rebuild FILE from the checkpoints that its .json names; identical, or how far off

@@ -15,6 +15,9 @@ from foldmark.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
 hypothesis.settings.register_profile("foldmark", deadline=None)
 hypothesis.settings.load_profile("foldmark")
 
+# Tests run side by side, and the nets in them are too small to share out: threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).parent.parent
 
 
