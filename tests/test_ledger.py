@@ -49,7 +49,8 @@ def test_a_row_holds_the_file_its_origin_and_its_figures():
 
 
 def test_the_same_file_again_replaces_its_row_and_keeps_the_score_only_of_the_same_content():
-    note("b"), note_score(note("a"), "7.54")
+    note("b")
+    note_score(note("a"), "7.54")
     note("a", mae_px=4.2)
     assert [(row["file"], row["oof_mae_px"], row["leaderboard"]) for row in read_ledger().rows] == [
         ("b.csv", "4.0000", ""),
@@ -76,7 +77,8 @@ def test_a_score_is_noted_only_for_the_content_that_was_noted():
 
 
 def test_columns_comments_and_order_of_a_ledger_edited_by_hand_stay():
-    note("a"), note("b")
+    note("a")
+    note("b")
     lines = LEDGER.read_text().splitlines()
     lines = [lines[0] + ",note", lines[2] + ',"best, so far"', lines[1] + ",", ""]
     LEDGER.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
@@ -110,7 +112,8 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_ledger_is_a_sentence_and_stays_as_it_is(name):
     damage, words = DAMAGED[name]
-    path, _ = note("a"), note("b")
+    path = note("a")
+    note("b")
     content = damage(LEDGER.read_text())
     LEDGER.write_bytes(content)
     for action in (lambda: note("c"), lambda: note_score(path, "7.54"), show_ledger):

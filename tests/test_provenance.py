@@ -16,9 +16,10 @@ from foldmark.errors import UserError
 from foldmark.experiment import experiment
 from foldmark.faces import IBUG_FOLDER, TEST_XML
 from foldmark.files import file_sha256
+from foldmark.provenance import read_provenance
 from foldmark.submission import read_submission, submission_text
 from foldmark.verify import verify
-from tests.conftest import QUICK, REPOSITORY, assert_refused
+from tests.conftest import QUICK, REPOSITORY
 
 CSV, RECORD = Path("submissions/a.csv"), Path("submissions/a.json")
 
@@ -124,22 +125,25 @@ def test_verify_refuses_another_test_list(work, drawn_root, tmp_path):
         verify(CSV, experiment(root, None, "a", [])[2], "cpu")
 
 
-def test_a_missing_or_damaged_record_is_a_sentence(foldmark, workplace, made, drawn_root):
-    shutil.copytree(made / "submissions", workplace / "submissions")
-    record = workplace / RECORD
-    command = ["verify", CSV, "--data-root", drawn_root]
-    record.write_text(record.read_text()[:-40])
-    assert_refused(foldmark(*command), "a.json", "damaged", "make csv")
-    record.unlink()
-    assert_refused(foldmark(*command), "a.json", "no such record", "make csv")
+def test_a_missing_or_damaged_record_is_a_sentence(work):
+    record = RECORD.read_text()
+    for damaged in (record[:-40], "{}", "", record.replace('"experiments"', '"experiment"')):
+        RECORD.write_text(damaged)
+        with pytest.raises(UserError, match=r"a\.json: damaged .*make csv"):
+            read_provenance(CSV)
+    RECORD.unlink()
+    with pytest.raises(UserError, match=r"a\.json: no such record.*make csv"):
+        read_provenance(CSV)
+    CSV.unlink()
+    with pytest.raises(UserError, match=r"a\.csv: no such file"):
+        read_provenance(CSV)
 
 
 KILLED = """
 import os, signal, sys
-import numpy as np
 from pathlib import Path
-from foldmark import provenance
 from foldmark.faces import read_ibug
+from foldmark.provenance import read_provenance
 from foldmark.submission import read_submission, write_submission
 faces = read_ibug(Path(sys.argv[1]), with_points=False)
 points_px, _ = read_submission(Path("submissions/a.csv"), len(faces))

@@ -33,8 +33,8 @@ SHOWN = {
     "made": "made",
     "folds": "folds",
     "faces": "faces",
-    "oof_mae_px": "OOF MAE px",
-    "oof_nme": "OOF NME %",
+    "oof_mae_px": "OOF MAE",
+    "oof_nme": "OOF NME",
     "leaderboard": "leaderboard",
 }
 
@@ -132,7 +132,7 @@ def show_ledger(path: Path = LEDGER) -> None:
     if not rows:
         console.print(f"{path}: nothing is noted yet; make csv writes a competition file and notes it.")
         return
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for title in SHOWN.values():
         # Folded rather than cut: on a narrow terminal two names may differ only in their ends.
         table.add_column(title, overflow="fold")
