@@ -33,7 +33,7 @@ def made(drawn_root, tmp_path_factory) -> Path:
         patch.chdir(folder)
         name, config, data = experiment(drawn_root, None, "a", QUICK.split())
         pipeline.train(name, config, data, None, "cpu", "disabled")
-        pipeline.make_csv(name, data, QUICK.split(), "cpu", "disabled")
+        pipeline.make_csv(name, [name], data, QUICK.split(), "cpu", "disabled")
     return folder
 
 
