@@ -180,6 +180,6 @@ def test_a_damaged_ledger_is_told_before_anything_is_predicted(work, data):
     for file in Path("runs").rglob("test.npz"):
         file.unlink()
     with pytest.raises(UserError, match=r"ledger\.csv, line 1"):
-        pipeline.make_csv("a", data, [], "cpu", "disabled")
+        pipeline.make_csv("a", ["a"], data, [], "cpu", "disabled")
     assert not list(Path("runs").rglob("test.npz"))
     assert {path: path.read_bytes() for path in Path("submissions").iterdir()} == kept
