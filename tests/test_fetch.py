@@ -110,7 +110,7 @@ def test_sets_from_url_archive_and_file_are_found_by_the_readers(foldmark, workp
     assert len(find_data(data, "ibug").test) == 8
     # The download is not kept once it is unpacked, the user's own archive is.
     assert shown(data) == [IBUG_FOLDER, "imm_face_db", "sources.json"]
-    assert [path.name for path in (data / WORK).iterdir()] in ([], ["lock"])
+    assert [path.name for path in (data / WORK).iterdir()] in ([], [".lock"])
     assert Path(zipped).is_file()
 
 

@@ -77,14 +77,45 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, drawn_root, q
             kills += 1
         process.wait()
     assert kills
+    # As a disk that lost its last blocks leaves it: the state before is gone on from.
+    last = workplace / "runs/cut/fold0/last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     rest = foldmark(*arguments, "--name", "cut")
     assert rest.returncode == 0, rest.stderr
+    assert "last.pt" in rest.stdout
+    assert "one epoch earlier" in rest.stdout
     assert without_times(metrics) == without_times(workplace / "runs/whole/fold0/metrics.csv")
     one, other = (
         torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("whole", "cut")
     )
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert (workplace / "runs/cut/fold0/summary.json").exists()
+
+
+def test_two_processes_never_train_one_fold(foldmark, drawn_root, quick, workplace):
+    arguments = ["train", "--data-root", str(drawn_root), "--name", "a", "--folds", "0"]
+    arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=500")]
+    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments]
+    first = subprocess.Popen(command, cwd=workplace, env={**os.environ, "WANDB_MODE": "disabled"}, stdout=subprocess.DEVNULL)
+    metrics = workplace / "runs/a/fold0/metrics.csv"
+    while first.poll() is None and not metrics.exists():
+        time.sleep(0.02)
+    try:
+        assert_refused(foldmark(*arguments), "runs/a/fold0", "another process trains this fold")
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_loss_that_is_not_finite_names_its_pictures_and_can_be_gone_on_from(foldmark, drawn_root, quick, workplace):
+    settings = quick.replace("train.epochs=1", "train.epochs=3").replace("train.lr=1e-4", "train.lr=10")
+    settings += " train.loss=mse train.warmup=0 train.schedule=constant train.optimizer=adam"
+    arguments = ["train", "--data-root", drawn_root, "--name", "a", "--folds", "0", "--set"]
+    done = foldmark(*arguments, settings)
+    assert_refused(done, "the loss is", ".jpg", "train.lr_factor=")
+    done = foldmark(*arguments, settings + " train.lr_factor=1e-6")
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_beats_the_mean_face(foldmark, drawn_root, workplace):

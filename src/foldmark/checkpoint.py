@@ -8,6 +8,9 @@ import torch
 
 from foldmark.errors import UserError
 from foldmark.files import write_bytes
+from foldmark.progress import console
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -27,3 +30,28 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = "holds more than plain tensors" if isinstance(error, pickle.UnpicklingError) else "is damaged"
         raise UserError(f"{path}: {reason}, so it is not loaded; remove it and run the same command again.") from None
+
+
+def push_checkpoint(folder: Path, state: dict) -> None:
+    """Write a state as the folder's last one and keep the one before it, so that one of the two is always good."""
+    if (folder / LAST).exists():
+        (folder / LAST).replace(folder / PREVIOUS)
+    save_checkpoint(folder / LAST, state)
+
+
+def latest_checkpoint(folder: Path) -> dict | None:
+    """The folder's last state or, where that is damaged or was never written to its end, the one before; None without any.
+
+    Raises UserError if neither can be used.
+    """
+    try:
+        state = load_checkpoint(folder / LAST)
+    except UserError as error:
+        state = load_checkpoint(folder / PREVIOUS)
+        if state is None:
+            raise
+        console.print(f"{str(error).partition(', so')[0]}; going on from {PREVIOUS} beside it, one epoch earlier.")
+        # Else the next state would push it over the good one.
+        (folder / LAST).unlink()
+        return state
+    return load_checkpoint(folder / PREVIOUS) if state is None else state

@@ -84,6 +84,7 @@ class TrainConfig(Section):
     epochs: int = Field(6, ge=1, le=10_000)
     batch: int = Field(16, ge=2, le=4096)
     lr: float = Field(1e-3, gt=0, le=10)  # the highest, after warm-up
+    lr_factor: float = Field(1, gt=0, le=1)  # times the rate, to go on with a fold that diverged; no part of the run
     weight_decay: float = Field(0.05, ge=0, le=10)
     warmup: Share = 0.1  # share of the steps
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
@@ -129,7 +130,7 @@ class Config(Section):
 
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.
-NOT_PART_OF_A_RUN = {"train.workers", "predict.batch", "predict.twins", "folds.file"}
+NOT_PART_OF_A_RUN = {"train.workers", "train.lr_factor", "predict.batch", "predict.twins", "folds.file"}
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:

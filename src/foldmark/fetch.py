@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from foldmark.data import find_data
 from foldmark.download import Wanted, download, is_url
 from foldmark.errors import UserError
 from foldmark.faces import TEST_XML, TRAIN_XML, Faces, read_ibug
-from foldmark.files import explained, place_folder, write_bytes
+from foldmark.files import only_process, place_folder, write_bytes
 from foldmark.progress import console
 from foldmark.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.unpack import BadArchive, unpack
@@ -30,7 +28,7 @@ def fetch(data_root: Path, *, ibug: str | None = None, test_list: str | None = N
     first that cannot be had; the others, and what is fetched of it, are kept.
     """
     addresses = {source: _address(source, given) for source, given in ((IMM, imm), (IBUG, ibug), (TEST_LIST, test_list))}
-    with _alone(data_root):
+    with only_process(data_root / WORK, "another `make data` is at work here"):
         # The small one first; the test list needs the folder of iBUG.
         _bring_set(IMM, addresses[IMM], data_root)
         folder = _bring_set(IBUG, addresses[IBUG], data_root)
@@ -45,24 +43,6 @@ def _address(source: Source, given: str | None) -> str | None:
     if not path.exists():
         raise UserError(f"{source.variable}={given}: no such file or folder; give a path, or a URL with http:// or https://.")
     return str(path)
-
-
-@contextmanager
-def _alone(data_root: Path) -> Iterator[None]:
-    """No two calls write the same files. The system opens the lock when its process ends, however it ends."""
-    work = data_root / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work / "lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{data_root}: another `make data` is at work here; wait for it, or stop it.") from None
-    except OSError as error:
-        raise explained(error, work) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | None:

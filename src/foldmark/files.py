@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from foldmark.errors import UserError
 
 MEGABYTE = 2**20
@@ -42,6 +44,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def only_process(folder: Path, at_work: str) -> Iterator[None]:
+    """Hold a folder for this process alone. Raises UserError with `at_work` while another holds it. The system lets go when
+    the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: {at_work}; wait for it, or stop it.") from None
+    except OSError as error:
+        raise explained(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:

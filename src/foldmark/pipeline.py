@@ -11,7 +11,7 @@ from foldmark.config import Config
 from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
-from foldmark.files import write_text
+from foldmark.files import only_process, write_text
 from foldmark.folds import read_split
 from foldmark.kaggle import upload_submission
 from foldmark.ledger import note_submission, read_ledger
@@ -67,6 +67,7 @@ def train_one(
     settings = {**run.config.model_dump(mode="json"), "fold": fold}
     epochs, pictures_at = run.config.train.epochs, 0.0
     with (
+        only_process(folder, "another process trains this fold"),
         tracking.start(name, f"{run.folder.name}-fold{fold}", job_type, settings, folder, wandb_mode) as tracker,
         FoldProgress(fold, folds, epochs) as progress,
     ):

@@ -5,6 +5,7 @@ split.csv            which face is in which fold
 environment.json     versions, revision, machine
 fold0/metrics.csv    one row per epoch: the truth that W&B shows
 fold0/last.pt        to go on from; when the fold is finished, the net it ended with
+fold0/previous.pt    the state before, until the fold is finished
 fold0/best.pt        the net with the lowest held-out NME
 fold0/oof.npz        predictions for the held-out faces: rows (n,), points_px (n, k, 2), spread_px (n, k)
 fold0/summary.json   the fold's figures; it is there only when the fold is finished

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from foldmark import geometry
 from foldmark.augment import TrainingFaces, centre_affine
-from foldmark.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.checkpoint import PREVIOUS, latest_checkpoint, push_checkpoint, save_checkpoint
 from foldmark.config import Config, TrainConfig
 from foldmark.device import Speed, measure_speed
 from foldmark.errors import UserError
@@ -56,7 +56,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
     steps_per_epoch = len(data.training_rows) // config.train.batch
 
     history, best = [], math.inf
-    stored = load_checkpoint(folder / "last.pt")
+    stored = latest_checkpoint(folder)
     if stored:
         averaged.load_state_dict(stored["averaged"])
         history, best = stored["history"], stored["best"]
@@ -75,16 +75,16 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
         for batch, (crops, truth_crop, rows) in enumerate(batches(faces, data, fold, epoch, config, device)):
             step = epoch * steps_per_epoch + batch
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config.train, step, config.train.epochs * steps_per_epoch)
+                group["lr"] = config.train.lr_factor * learning_rate(config.train, step, config.train.epochs * steps_per_epoch)
             weight = data.face_weight[rows].to(device)
             loss, points_crop = training_step(model, optimizer, crops, truth_crop, weight, config, speed)
             average(averaged, model, config.train.ema, step)
             losses.append(loss)
             if not math.isfinite(loss):
-                names = ", ".join(run.faces.pictures[row] for row in rows[:4])
+                names = ", ".join(run.faces.pictures[row] for row in rows)
                 raise UserError(
-                    f"{folder}: the loss is {loss} in epoch {epoch + 1}, in a batch with {names} ...; "
-                    "lower train.lr under a new NAME=... (last.pt holds the last good epoch)."
+                    f"{folder}: the loss is {loss} in epoch {epoch + 1}, in the batch of {names}; "
+                    f'it stands at epoch {epoch}: go on at a lower rate with SET="train.lr_factor=0.3".'
                 )
             difference_crop = (points_crop - truth_crop).cpu().numpy()
             errors.append(batch_errors(difference_crop, data.px_per_crop[rows], run.faces.boxes_px[rows]))
@@ -112,16 +112,8 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
                 best = row["nme"]
                 save_checkpoint(folder / "best.pt", {"averaged": averaged.state_dict(), "epoch": epoch + 1, "nme": best})
         history.append(row)
-        save_checkpoint(
-            folder / "last.pt",
-            {
-                "model": model.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": history,
-                "best": best,
-            },
-        )
+        state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
+        push_checkpoint(folder, {**state, "history": history, "best": best})
         write_text(folder / "metrics.csv", pandas.DataFrame(history).to_csv(index=False))
         on_epoch(row, points_px)
 
@@ -146,8 +138,9 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
         "seconds": round(sum(row["seconds"] for row in history), 1),
     }
     # The optimizer's state is two thirds of the file and of no use any more.
-    save_checkpoint(folder / "last.pt", {"averaged": averaged.state_dict(), "history": history, "best": best})
+    push_checkpoint(folder, {"averaged": averaged.state_dict(), "history": history, "best": best})
     write_text(folder / "summary.json", json.dumps(summary, indent=1))
+    (folder / PREVIOUS).unlink(missing_ok=True)
     return summary
 
 
