@@ -142,6 +142,17 @@ def compare(data_root: DataRoot = Path("data"), device: Device = "auto") -> None
 
 
 @app.command()
+def leakage(config: Config = None, data_root: DataRoot = Path("data"), set_: Set = None) -> None:
+    """Count the held-out faces that a plain KFold would have trained on. Trains nothing."""
+    from foldmark.experiment import experiment
+
+    _, settings, data = experiment(data_root, config, None, _overrides(set_))
+    from foldmark.leakage import report_leakage
+
+    report_leakage(data, settings.folds)
+
+
+@app.command()
 def model(
     config: Annotated[str, typer.Argument(help="A name in configs/, or a .yaml file.")],
     set_: Set = None,

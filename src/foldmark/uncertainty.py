@@ -3,13 +3,17 @@ out-of-fold (OOF) predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
-from sklearn.isotonic import IsotonicRegression
 
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
+
+# Half a second that training should not wait for.
+if TYPE_CHECKING:
+    from sklearn.isotonic import IsotonicRegression
 
 BINS = 10
 
@@ -18,7 +22,7 @@ BINS = 10
 class Calibration:
     """From spread to standard deviation, both relative to the longer side of the box."""
 
-    curve: IsotonicRegression
+    curve: "IsotonicRegression"
 
     def std_px(self, spread_px: np.ndarray, faces: Faces) -> np.ndarray:
         """The standard deviation (n, k) of each coordinate of a point in original pixels, from spread_px (n, k)."""
@@ -30,6 +34,8 @@ class Calibration:
 def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Calibration:
     """Fit on predictions (n, k, 2) whose truth is known: the mean squared error of a coordinate as a rising function of
     the spread (isotonic regression, Zadrozny and Elkan 2002)."""
+    from sklearn.isotonic import IsotonicRegression
+
     sides = box_sides(faces)
     squared = np.square((points_px - faces.points_px) / sides[..., None]).mean(axis=2)
     curve = IsotonicRegression(increasing=True, out_of_bounds="clip")
