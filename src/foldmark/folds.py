@@ -6,6 +6,7 @@ never held out: every fold trains on them.
 """
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
         raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
     fold_of, fold_of_group = {}, {}
     for number, row in enumerate(table.to_dict("records"), start=2):
-        if row["fold"] != "-1" and not (row["fold"].isascii() and row["fold"].isdigit()):
+        if not re.fullmatch("-1|[0-9]{1,4}", row["fold"]):
             raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0, nor -1 for never held out.")
         fold = int(row["fold"])
         if fold_of_group.setdefault(row["group"], fold) != fold:
@@ -95,7 +96,8 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
                 f"{path}, line {number}: group {row['group']} is in folds {fold_of_group[row['group']]} and {fold}; "
                 "keep a photo in one fold, or the score will flatter."
             )
-        fold_of[row["picture"], row["box"]] = fold
+        if fold_of.setdefault((row["picture"], row["box"]), fold) != fold:
+            raise UserError(f"{path}, line {number}: {row['picture']} is there twice, in two folds; keep one of the lines.")
     keys = list(zip(faces.pictures, _box_texts(faces), strict=True))
     missing = [key for key in keys if key not in fold_of]
     if missing or len(fold_of) != len(set(keys)):

@@ -125,7 +125,7 @@ def _value(row: str, index: int, path: Path) -> float:
     if identity != str(index):
         if not (identity.isascii() and identity.isdigit()):
             raise UserError(f"{where}: Id {identity[:40]!r} is not a whole number; Id {index} belongs here.")
-        again = "there is a second time" if int(identity) < index else "is out of order"
+        again = "there is a second time" if len(identity) <= len(str(index)) and int(identity) < index else "is out of order"
         raise UserError(f"{where}: Id {identity[:40]} {again}; Id {index} belongs here.")
     try:
         value = float(text)
