@@ -13,7 +13,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train csv submit part1 part2 extra dashboard bench test lint lock
+.PHONY: help setup train csv submit part1 part2 extra check dashboard bench test lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -44,6 +44,9 @@ part2: setup ## the course's part 2: all 58 points on IMM; figures and page in r
 
 extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 	@$(BIN)/foldmark part part2-extra $(PART)
+
+check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
+	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
 
 dashboard: setup ## W&B's terminal dashboard over the runs made here
 	@$(BIN)/foldmark dashboard

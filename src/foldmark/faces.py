@@ -147,7 +147,9 @@ def refuse_links_outside(root: Path, pictures: list[str], listed_in: Path) -> No
             folders[path.parent] = path.parent.resolve()
         real = path.resolve() if path.is_symlink() else folders[path.parent]
         if not real.is_relative_to(home):
-            raise UserError(f"{listed_in}: {picture!r} leaves the data folder through a link; put the picture itself below {root}.")
+            raise UserError(
+                f"{listed_in}: {picture!r} leaves the data folder through a link; put the picture itself below {root}."
+            )
 
 
 Attributes = dict[str, str]
