@@ -13,7 +13,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train csv submit part1 part2 extra check dashboard bench test lint lock
+.PHONY: help setup train csv submit part1 part2 extra check dashboard bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -56,6 +56,9 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
+
+soak: setup ## 18,000 generated bad label files, configs, CSVs and checkpoints instead of the 360 of `make test` (minutes)
+	@FOLDMARK_SOAK=3000 $(BIN)/python -m pytest tests/test_hostile.py
 
 lint: setup ## check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -143,8 +143,9 @@ def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:
     picture = FOLDER / "odd-faces.png"
     # An older sheet would show faces that are mended by now.
     picture.unlink(missing_ok=True)
-    tiles = [(_tile(data.train, row), f"{text}: {data.train.pictures[row]}") for row, text in diagnosis.odd.items()]
-    tiles = [(tile, caption) for tile, caption in tiles if tile is not None][:SHEET_FACES]
+    shown = list(diagnosis.odd.items())[:SHEET_FACES]
+    tiles = [(_tile(data.train, row), f"{text}: {data.train.path(row).name}") for row, text in shown]
+    tiles = [(tile, caption) for tile, caption in tiles if tile is not None]
     if tiles:
         save_png(picture, sheet([tile for tile, _ in tiles], columns=6, captions=[caption for _, caption in tiles]))
         made.append(picture)
@@ -160,7 +161,7 @@ def _tile(faces: Faces, row: int) -> np.ndarray | None:
     height, width = picture.shape
     left, top, wide, high = faces.boxes_px[row]
     corners = np.concatenate([faces.points_px[row], [[left, top], [left + wide, top + high]]])
-    start = np.clip(corners.min(axis=0) - 10, 0, [width - 2, height - 2]).astype(int)
+    start = np.clip(corners.min(axis=0) - 10, 0, [max(0, width - 2), max(0, height - 2)]).astype(int)
     end = np.clip(corners.max(axis=0) + 10, start + 2, [width, height]).astype(int)
     part = picture[start[1] : end[1], start[0] : end[0]]
     # As wide as high at most, so that one long tile does not stretch the whole sheet.

@@ -15,6 +15,7 @@ import pandas
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foldmark.crops import picture_bytes
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import write_text
@@ -116,7 +117,7 @@ def _box_texts(faces: Faces) -> list[str]:
 
 def _content_digest(path: Path) -> str:
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+        return hashlib.blake2b(picture_bytes(path), digest_size=16).hexdigest()
+    except ValueError:
         # An unreadable picture is reported where it is decoded; here it is merely like no other.
         return str(path)
