@@ -35,8 +35,8 @@ generated = settings(
 
 # What text and number readers trip over, besides arbitrary bytes.
 NASTY = [
-    b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"&#0;", b"&#xD800;", b"<?xml version='1.0' encoding='utf-7'?>", b"\xff\xfe", b"\0",
-    b"<!--", b"-->", b"<![CDATA[", b"9" * 5000, b"1_0", b"1e999", b"-inf", b"nan", b"0x1F", "\u0661".encode(), b"'", b'"', b"\r",
+    b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"&#0;", b"&#xD800;", b"<?xml version='1.0' encoding='utf-7'?>", b"\xff\xfe",
+    b"\0", b"<!--", b"-->", b"<![CDATA[", b"9" * 5000, b"1_0", b"1e999", b"-inf", b"nan", b"0x1F", "\u0661".encode(), b"'", b'"', b"\r",
     b"\n", b"\t", b",", b"../", b"!!timestamp x", b"!!int ''", b"!!bool maybe", b"!!python/object:os.system", b"2001-99-99",
     b"&a [*a]", b"[" * 3000, b"{", b": ", b"- ", b"<<: ", b"? ", b"%", b"\xe2\x80\xa8",
 ]  # fmt: skip
@@ -60,6 +60,12 @@ values = st.text(max_size=12) | st.sampled_from(
 values |= st.floats().map(str) | st.integers().map(str)
 
 
+def refused(error: UserError, name: str) -> None:
+    """It is told in one line that names the file."""
+    assert name in str(error)
+    assert len(str(error).splitlines()) == 1
+
+
 @generated
 @given(damages(f"<?xml version='1.0'?><dataset><images>{face()}{face(picture='afw/2_1.jpg')}</images></dataset>".encode()))
 def test_damaged_label_files(tmp_path, content):
@@ -67,7 +73,7 @@ def test_damaged_label_files(tmp_path, content):
     try:
         faces = read_ibug(tmp_path / TRAIN_XML, with_points=True)
     except UserError as error:
-        assert TRAIN_XML in str(error)
+        refused(error, TRAIN_XML)
         return
     assert faces.points_px.shape == (len(faces), 68, 2)
     assert np.isfinite(faces.points_px).all()
@@ -95,7 +101,7 @@ def test_damaged_asf_files(tmp_path, content):
     try:
         faces = read_imm(tmp_path)
     except UserError as error:
-        assert "01-1m" in str(error)
+        refused(error, "01-1m")
         return
     assert faces.pictures == ["01-1m.jpg"]
     assert faces.points_px.shape == (1, 58, 2)
@@ -110,9 +116,7 @@ def test_damaged_configs(tmp_path, content):
     try:
         config = load_config(str(path))
     except UserError as error:
-        assert "mine.yaml" in str(error)
-        assert len(str(error)) < 2000
-        assert "\n" not in str(error)
+        refused(error, "mine.yaml")
         return
     path.write_text(config_text(config))
     assert load_config(str(path)) == config
@@ -139,7 +143,7 @@ def test_damaged_split_files(tmp_path, drawn_faces, split, data):
     try:
         folds = read_split(tmp_path / "mine.csv", drawn_faces)
     except UserError as error:
-        assert "mine.csv" in str(error)
+        refused(error, "mine.csv")
         return
     # Read by other means, the file says the same.
     said = {row["picture"]: row["fold"] for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))}
@@ -161,7 +165,7 @@ def test_damaged_submissions(tmp_path, drawn_faces, submission, data):
     try:
         check_submission(tmp_path / "a.csv", drawn_faces.take(np.arange(2)))
     except UserError as error:
-        assert "a.csv" in str(error)
+        refused(error, "a.csv")
         return
     rows = list(csv.reader(io.StringIO(content.decode())))
     assert [int(row[0]) for row in rows[1:]] == list(range(2 * 136))
@@ -182,7 +186,7 @@ def test_damaged_checkpoints(tmp_path, checkpoint, data):
     try:
         state = load_checkpoint(tmp_path / "last.pt")
     except UserError as error:
-        assert "last.pt" in str(error)
+        refused(error, "last.pt")
         return
     assert isinstance(state, dict)
 
@@ -203,7 +207,7 @@ def test_no_kind_of_dtd_is_read(tmp_path, head):
         read_ibug(tmp_path / TRAIN_XML, with_points=True)
 
 
-@pytest.mark.parametrize("picture", [".", "./", "a&#10;b.jpg", "a&#x1b;[2J.jpg", "a&#x202e;.jpg"])
+@pytest.mark.parametrize("picture", [".", "./", "a&#10;b.jpg", "a&#x202e;.jpg"])
 def test_a_picture_name_that_is_none_is_refused(tmp_path, picture):
     with pytest.raises(UserError, match="is not the name of a picture"):
         read_ibug(xml_file(tmp_path, face(picture=picture)), with_points=True)
@@ -221,7 +225,7 @@ def test_links_out_of_the_data_folder_are_refused(tmp_path, link):
     folder = tmp_path / "data"
     (folder / link).parent.mkdir(parents=True, exist_ok=True)
     (folder / link).symlink_to(outside / link)
-    with pytest.raises(UserError, match="link out of the data folder"):
+    with pytest.raises(UserError, match="through a link"):
         read_ibug(xml_file(folder, face()), with_points=True)
 
 
@@ -243,7 +247,7 @@ def test_an_imm_picture_that_is_a_link_out_of_its_folder_is_refused(tmp_path):
     Image.new("L", (64, 48)).save(tmp_path / "outside.jpg")
     (folder / "01-1m.jpg").symlink_to(tmp_path / "outside.jpg")
     (folder / "01-1m.asf").write_text(asf())
-    with pytest.raises(UserError, match="link out of the data folder"):
+    with pytest.raises(UserError, match="through a link"):
         read_imm(folder)
 
 

@@ -197,11 +197,18 @@ def _picture_name(image: Attributes, xml: Path) -> str:
     return "/".join(parts)
 
 
+def plain_number(text: str) -> float:
+    """The number that a label file's text states. Raises ValueError for what only Python takes for one: 1_0, other scripts'
+    digits."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
 def _number(text: str | None, where: str) -> float:
     try:
-        # Python reads 1_0 as 10; in a label file it is a typing error.
-        number = float(text.replace("_", "x"))
-    except (AttributeError, ValueError):
+        number = plain_number(text or "")
+    except ValueError:
         raise UserError(f"{where} is {text!r}, not a number; correct the label file.") from None
     if not abs(number) < 1e6:
         raise UserError(f"{where} is {text}, not a pixel position; correct the label file.")

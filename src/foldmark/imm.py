@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from foldmark.errors import UserError
-from foldmark.faces import Faces, find_folder, refuse_links_outside
+from foldmark.faces import Faces, find_folder, plain_number, refuse_links_outside
 from foldmark.markup import IMM58
 
 IMM_FOLDER = "imm_face_db"
@@ -88,8 +88,7 @@ def _read_asf(file: Path) -> tuple[np.ndarray, str]:
 
 def _relative(text: str, file: Path) -> float:
     try:
-        # Python reads 0.2_5 as 0.25; in a label file it is a typing error.
-        number = float(text.replace("_", "x"))
+        number = plain_number(text)
     except ValueError:
         number = np.nan
     # A point may lie a little off its picture, but not whole pictures away.
