@@ -57,7 +57,7 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
 
-soak: setup ## 18,000 generated bad label files, configs, CSVs and checkpoints instead of the 360 of `make test` (minutes)
+soak: setup ## 21,000 generated bad label files, configs, CSVs and checkpoints (`make test`: 420)
 	@FOLDMARK_SOAK=3000 $(BIN)/python -m pytest tests/test_hostile.py
 
 lint: setup ## check the code's style
