@@ -312,6 +312,12 @@ def test_a_split_file_that_splits_a_photo_is_unsafe(folder, tmp_path):
     assert not diagnosis.safe
 
 
+def test_imm_is_checked_too_and_its_one_wall_is_no_duplicate(real_root):
+    diagnosis = diagnose(Data("imm", find_imm(real_root), drawn=False), Config())
+    assert diagnosis.safe
+    assert found(diagnosis) == {}
+
+
 def test_a_missing_test_list_is_a_warning(folder):
     (folder / TEST_XML).unlink()
     diagnosis = diagnosed(folder)

@@ -37,8 +37,8 @@ generated = settings(
 NASTY = [
     b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"&#0;", b"&#xD800;", b"<?xml version='1.0' encoding='utf-7'?>", b"\xff\xfe",
     b"\0", b"<!--", b"-->", b"<![CDATA[", b"9" * 5000, b"1_0", b"1e999", b"-inf", b"nan", b"0x1F", "\u0661".encode(), b"'", b'"',
-    b"\r", b"\n", b"\t", b",", b"../", b"!!timestamp x", b"!!int ''", b"!!bool maybe", b"!!python/object:os.system", b"2001-99-99",
-    b"&a [*a]", b"[" * 3000, b"{", b": ", b"- ", b"<<: ", b"? ", b"%", b"\xe2\x80\xa8",
+    b"\r", b"\n", b"\t", b",", b"../", b"!!timestamp x", b"!!int ''", b"!!bool maybe", b"!!python/object:os.system",
+    b"2001-99-99", b"&a [*a]", b"[" * 3000, b"{", b": ", b"- ", b"<<: ", b"? ", b"%", b"\xe2\x80\xa8",
 ]  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from foldmark.crops import misfit as crop_misfit
 from foldmark.crops import store_window, window
 from foldmark.duplicates import ALIKE_BITS, alike, bits_apart, same_bytes
 from foldmark.errors import UserError
-from foldmark.faces import Faces, photo_name
+from foldmark.faces import Faces
 from foldmark.folds import hold_out_last, make_folds, read_split
 from foldmark.inspection import Sight, lying_extension
+from foldmark.markup import IMM58
 
 # What a finding means for training: it would stop or be wrong; the score or a file deserves a look; nothing, by itself.
 UNSAFE, WARNING, NOTE = "unsafe", "warning", "note"
@@ -185,7 +186,11 @@ def check_annotations(train: Faces, sights: list[Sight]) -> tuple[list[Finding],
             "the picture is not the mirrored one; restore it.",
         ),
         Finding(
-            "lines that cross themselves", WARNING, _told(train, crossed), len(train), "points were set in the wrong order; look."
+            "lines that cross themselves",
+            WARNING,
+            _told(train, crossed),
+            len(train),
+            "points were set in the wrong order, or by a slip; look at the sheet.",
         ),
     ]
     odd = crossed | dict.fromkeys(unlike, "not the mirrored picture") | dict.fromkeys(broken, "breaks the flip rule")
@@ -195,50 +200,54 @@ def check_annotations(train: Faces, sights: list[Sight]) -> tuple[list[Finding],
 
 
 def check_duplicates(
-    train: Faces, sights: list[Sight], groups: np.ndarray, folds: np.ndarray | None, test: Faces | None, test_sights: list[Sight]
+    train: Faces, sights: list[Sight], folds: np.ndarray | None, test: Faces | None, test_sights: list[Sight]
 ) -> list[Finding]:
     names, every = [*train.pictures, *(test.pictures if test else [])], [*sights, *test_sights]
-    photos = [photo_name(name) for name in names]
+    groups = [*train.groups, *(test.groups if test else [])]
+    everyone = len(train)
 
     # Faces of one picture file are no duplicates, nor are faces and twins of one photo in the same list.
     def foreign(one: int, other: int) -> bool:
-        crosses = one < len(train) <= other
-        return names[one] != names[other] and (crosses or photos[one] != photos[other])
+        crosses = one < everyone <= other
+        return names[one] != names[other] and (crosses or groups[one] != groups[other])
 
-    bytes_alike = [pair for pair in same_bytes(every) if foreign(*pair)]
-    look_alike = [pair for pair in alike(every) if foreign(*pair)]
-    inside = [pair for pair in look_alike if pair[1] < len(train)]
-    apart = [] if folds is None else [pair for pair in inside if folds[pair[0]] != folds[pair[1]]]
-    leaks = sorted({*bytes_alike, *look_alike})
-
-    def told(pairs) -> list[str]:
+    def told(pairs: list[tuple[int, int]]) -> list[str]:
         # Twins repeat what their originals show.
-        of_photos = {}
+        of_groups = {}
         for one, other in pairs:
-            of_photos.setdefault(tuple(sorted((photos[one], photos[other]))), f"{names[one]} = {names[other]}")
-        return list(of_photos.values())
+            of_groups.setdefault(tuple(sorted((groups[one], groups[other]))), f"{names[one]} = {names[other]}")
+        return list(of_groups.values())
 
+    copies = [pair for pair in same_bytes(every) if foreign(*pair)]
     findings = [
         Finding(
             "photos in train twice, same bytes",
             NOTE,
-            told([pair for pair in bytes_alike if pair[1] < len(train)]),
-            len(train),
+            told([pair for pair in copies if pair[1] < everyone]),
+            everyone,
             "kept in one fold.",
-        ),
-        Finding(
-            "photos in train twice, alike to the eye", NOTE, told(inside), len(train), f"at most {ALIKE_BITS} of 256 bits differ."
-        ),
-        Finding(
-            "photos alike in different folds",
-            WARNING,
-            told(apart),
-            len(train),
-            "the score flatters a little; give them one group in a split file of your own (folds.file).",
-        ),
+        )
     ]
+    # IMM's people sit before one wall in one light: there strangers look alike, and only bytes tell.
+    if train.markup is IMM58:
+        return findings
+    lookalikes = [pair for pair in alike(every) if foreign(*pair)]
+    inside = [pair for pair in lookalikes if pair[1] < everyone]
+    findings.append(
+        Finding(
+            "photos in train twice, alike to the eye",
+            NOTE,
+            told(inside),
+            everyone,
+            f"at most {ALIKE_BITS} of 256 bits differ.",
+        )
+    )
+    if folds is not None:
+        apart = told([pair for pair in inside if folds[pair[0]] != folds[pair[1]]])
+        meaning = "the score flatters a little; give them one group and fold in a split file of your own (folds.file)."
+        findings.append(Finding("photos alike in different folds", WARNING, apart, everyone, meaning))
     if test:
-        leaked = told([pair for pair in leaks if pair[0] < len(train) <= pair[1]])
+        leaked = told([pair for pair in sorted({*copies, *lookalikes}) if pair[0] < everyone <= pair[1]])
         meaning = "leakage that the out-of-fold score cannot see: the leaderboard will look better than the net is."
         findings.append(Finding("photos both in train and test", WARNING, leaked, len(test), meaning))
     return findings

@@ -73,13 +73,12 @@ def diagnose(data: Data, config: Config) -> Diagnosis:
     sights = [seen[train.path(row)] for row in range(len(train))]
     test_sights = [seen[test.path(row)] for row in range(len(test))] if test else []
     annotation_findings, odd = check_annotations(train, sights)
-    groups = group_faces(train)
-    fold_findings, folds = check_folds(train, groups, config)
+    fold_findings, folds = check_folds(train, group_faces(train), config)
     findings = [
         *check_pictures(train, sights, config, test, test_sights),
         *check_boxes(train, config),
         *annotation_findings,
-        *check_duplicates(train, sights, groups, folds, test, test_sights),
+        *check_duplicates(train, sights, folds, test, test_sights),
         *fold_findings,
     ]
     if data.set == "ibug" and test is None:
