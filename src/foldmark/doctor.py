@@ -51,7 +51,12 @@ class Diagnosis:
 
 
 def check(data: Data, config: Config) -> bool:
-    """Diagnose, show and write everything down; True if training is safe."""
+    """Diagnose, show and write everything down; True if training is safe.
+
+    It is not where training or `make csv` would stop (damaged pictures, boxes that do not fit, folds that cannot be made) or
+    learn what is wrong (points that form no face, twins that are none, photos split over folds). Crossed lines, blank pictures,
+    look-alikes and leakage are warnings: the score or the face deserves a look, but training goes as it should.
+    """
     diagnosis = diagnose(data, config)
     _show(diagnosis)
     made = _write(diagnosis, data)
@@ -101,13 +106,13 @@ def _show(diagnosis: Diagnosis) -> None:
         counts.add_row(source, f"{of['train']:,}", f"{of['test']:,}")
     console.print(counts)
     console.print("faces held out by fold: " + "  ".join(f"{fold}: {size:,}" for fold, size in diagnosis.folds.items()))
-    table = Table("", "check", "found", "of", "what follows", title="findings", title_justify="left")
+    table = Table("", "check", "found", "of", "share", "what follows", title="findings", title_justify="left")
     for finding in diagnosis.findings:
         level = finding.level if finding.found else "ok"
+        share = f"{100 * len(finding.found) / finding.of:.1f} %" if finding.found else ""
         follows = f"{_examples(finding)}\n{finding.meaning}" if finding.found else ""
-        table.add_row(
-            level, finding.check, f"{len(finding.found):,}", f"{finding.of:,}", follows, style=COLOURS.get(level, "dim")
-        )
+        numbers = f"{len(finding.found):,}", f"{finding.of:,}", share
+        table.add_row(level, finding.check, *numbers, follows, style=COLOURS.get(level, "dim"))
     console.print(table, soft_wrap=False)
 
 
