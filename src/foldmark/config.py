@@ -176,7 +176,8 @@ def check_config(tree: Any, where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(error)}") from None
+        # A key may hold line breaks.
+        raise UserError(f"{where}: {' '.join(_first_problem(error).split())}") from None
 
 
 def config_path(name: str) -> Path:
