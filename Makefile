@@ -18,7 +18,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test lint lock
+.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -69,6 +69,9 @@ part2: setup ## the course's part 2: all 58 points on IMM; figures and page in r
 extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 	@$(BIN)/foldmark part part2-extra $(PART)
 
+check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
+	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
+
 dashboard: setup ## W&B's terminal dashboard over the runs made here
 	@$(BIN)/foldmark dashboard
 
@@ -77,6 +80,9 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
+
+soak: setup ## 21,000 generated bad label files, configs, CSVs and checkpoints (`make test`: 420)
+	@FOLDMARK_SOAK=3000 $(BIN)/python -m pytest tests/test_hostile.py
 
 lint: setup ## check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -26,10 +26,13 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
     if not path.is_file():
         return None
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # unpickling damaged bytes raises nearly anything
         reason = "holds more than plain tensors" if isinstance(error, pickle.UnpicklingError) else "is damaged"
         raise UserError(f"{path}: {reason}, so it is not loaded; remove it and run the same command again.") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds no training state, so it is not loaded; remove it and run the same command again.")
+    return state
 
 
 def push_checkpoint(folder: Path, state: dict) -> None:

@@ -199,6 +199,18 @@ def part(
 
 
 @app.command()
+def check(config: Config = None, data_root: DataRoot = Path("data"), set_: Set = None) -> None:
+    """Look at all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
+    0: it is safe, warnings or not."""
+    from foldmark.experiment import experiment
+
+    _, settings, data = experiment(data_root, config, None, _overrides(set_))
+    from foldmark import doctor
+
+    raise typer.Exit(0 if doctor.check(data, settings) else 2)
+
+
+@app.command()
 def dashboard() -> None:
     """Open W&B's terminal dashboard over the runs made here."""
     from foldmark import tracking

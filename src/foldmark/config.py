@@ -1,5 +1,6 @@
 """Configs: one YAML file a variant, validated; an unknown key is an error that names the nearest valid one."""
 
+import reprlib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -160,15 +161,41 @@ def load_variants(name: str, overrides: list[str] | None = None) -> dict[str, Co
 
 def _read_tree(path: Path) -> dict:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML ({error}).") from None
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
     return tree
+
+
+def read_yaml(text: str) -> Any:
+    """Plain YAML values only, no objects. Raises ValueError, in one line, for whatever is wrong with the text."""
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except Exception as error:  # PyYAML's readers of values raise nearly anything: `!!timestamp x` an AttributeError
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, without what can grow (references) and what it would pass over in silence (a key twice)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("references (*name) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"key {twice} is there twice")
+        return super().construct_mapping(node, deep)
 
 
 def with_overrides(tree: dict, overrides: list[str], where: str) -> Config:
@@ -183,7 +210,8 @@ def check_config(tree: Any, where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_problem(error)}") from None
+        # A key may hold line breaks.
+        raise UserError(f"{where}: {' '.join(_first_problem(error).split())}") from None
 
 
 def config_path(name: str) -> Path:
@@ -218,14 +246,14 @@ def _set(tree: dict, override: str) -> None:
     if not (equals and dot and section and name):
         raise UserError(f'SET="{override}": write section.key=value, such as SET="train.epochs=3".')
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = read_yaml(text)
+    except ValueError:
         raise UserError(f'SET="{override}": {text!r} is not a value; write it as in the YAML file.') from None
     below = tree.setdefault(section, {})
     if below is None:
         below = tree[section] = {}
     if not isinstance(below, dict):
-        raise UserError(f"{section}: holds {below!r}; a section holds keys.")
+        raise UserError(f"{section}: holds {reprlib.repr(below)}; a section holds keys.")
     below[name] = value
 
 
@@ -239,7 +267,7 @@ def _first_problem(error: ValidationError) -> str:
             f"did you mean {near[0]}?" if near else f"sections are {', '.join(Config.model_fields)}."
         )
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key}: {message} (it is {problem['input']!r})."
+    return f"{key}: {message} (it is {reprlib.repr(problem['input'])})."
 
 
 def valid_keys() -> list[str]:

@@ -8,11 +8,12 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +29,8 @@ from foldmark.files import atomic_path, digest, require_space, write_text
 FORMAT = 1
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -101,7 +104,21 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
 
 def read_grey(path: Path) -> np.ndarray:
     """Decode one picture file to grey uint8 (height, width). Raises ValueError saying what is wrong with the file."""
+
+    def grey(picture: Image.Image) -> np.ndarray:
+        # JPEG keeps brightness apart from colour: a draft decodes only that.
+        picture.draft("L", None)
+        return as_grey(picture)
+
+    return decode(picture_bytes(path), grey)
+
+
+def picture_bytes(path: Path) -> bytes:
+    """The bytes of a picture file. Raises ValueError saying why there are none."""
     try:
+        # Reading a pipe would wait for ever.
+        if path.exists() and not path.is_file():
+            raise ValueError("is no file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError("is missing") from None
@@ -109,15 +126,23 @@ def read_grey(path: Path) -> np.ndarray:
         raise ValueError(f"cannot be read ({error.strerror})") from None
     if not content:
         raise ValueError("is empty (0 bytes)")
+    return content
+
+
+def as_grey(picture: Image.Image) -> np.ndarray:
+    """An opened picture of any mode as grey uint8 (height, width)."""
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)
+    return np.asarray(picture.convert("L"))
+
+
+def decode(content: bytes, look: Callable[[Image.Image], T]) -> T:
+    """What `look` makes of the picture in these bytes. Raises ValueError saying what is wrong with it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as picture:
-                # JPEG keeps brightness apart from colour: a draft decodes only that.
-                picture.draft("L", None)
-                if picture.mode.startswith("I;16") or picture.mode == "I":
-                    return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)
-                return np.asarray(picture.convert("L"))
+                return look(picture)
     except UnidentifiedImageError:
         raise ValueError("is not a picture") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -147,15 +172,35 @@ def refuse_damaged(faces: Faces, store: CropStore, hint: str) -> None:
         raise UserError(f"{listed}{more}: {hint}")
 
 
+def misfit(size: tuple[int, int], stated_size: tuple[float, float], window: tuple[int, int, int, int]) -> str:
+    """Why a picture (width, height) does not fit what the label file says: its stated size, or the window (left, top,
+    width, height) of its store crop; empty if it fits."""
+    if all(stated_size) and size != tuple(stated_size):
+        return f"is {size[0]}x{size[1]} pixels, but the label file says {stated_size[0]:g}x{stated_size[1]:g}"
+    left, top, width, height = window
+    # A typing error in a box must not ask for terabytes of padding, nor give a crop without a pixel of the picture.
+    if max(width, height) > 20 * max(size) or left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0:
+        return f"has a box that does not fit it (the crop would be {width}x{height} pixels at {left}, {top})"
+    return ""
+
+
+def store_window(box_px: np.ndarray, config: CropConfig) -> tuple[int, int, int, int]:
+    """The window (left, top, width, height) in the original picture that a store crop shows."""
+    return window(box_px, config, store_size(config)[0] / config.size[0])
+
+
+def window(box_px: np.ndarray, config: CropConfig, margin: float = 1.0) -> tuple[int, int, int, int]:
+    """The window (left, top, width, height) in the original picture that the net sees, times `margin` about its centre."""
+    if config.square:
+        left, top, side = geometry.square_window(box_px, config.enlargement * margin)
+        return left, top, side, side
+    return geometry.box_window(box_px, config.enlargement * margin)
+
+
 def _cut(faces: Faces, row: int, config: CropConfig) -> tuple[tuple[int, int, int, int], np.ndarray]:
     """The window in the original picture of one store crop, and the affine from picture to crop."""
     width, height = store_size(config)
-    enlargement = config.enlargement * width / config.size[0]
-    if config.square:
-        left, top, wide = geometry.square_window(faces.boxes_px[row], enlargement)
-        high = wide
-    else:
-        left, top, wide, high = geometry.box_window(faces.boxes_px[row], enlargement)
+    left, top, wide, high = store_window(faces.boxes_px[row], config)
     return (left, top, wide, high), geometry.resize(width / wide, height / high, left, top)
 
 
@@ -186,13 +231,9 @@ def _cut_one(job: tuple) -> tuple[bytes, str]:
     cv2.setNumThreads(1)
     try:
         picture = read_grey(path)
-        size = picture.shape[1], picture.shape[0]
-        if all(stated_size) and size != stated_size:
-            raise ValueError(f"is {size[0]}x{size[1]} pixels, but the label file says {stated_size[0]:g}x{stated_size[1]:g}")
-        left, top, width, height = window
-        # A typing error in a box must not ask for terabytes of padding, nor give a crop without a pixel of the picture.
-        if max(width, height) > 20 * max(size) or left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0:
-            raise ValueError(f"has a box that does not fit it (the crop would be {width}x{height} pixels at {left}, {top})")
+        problem = misfit((picture.shape[1], picture.shape[0]), stated_size, window)
+        if problem:
+            raise ValueError(problem)
     except ValueError as error:
         return bytes(store[0] * store[1]), str(error)
     return cut(picture, window, store).tobytes(), ""

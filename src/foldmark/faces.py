@@ -129,6 +129,7 @@ def read_ibug(xml: Path, *, with_points: bool) -> Faces:
                 points.append(_points(parts, where))
     if not pictures:
         raise UserError(f"{xml}: no face in it; expected <image> entries that hold a <box>.")
+    refuse_links_outside(xml.parent, pictures, xml)
     return Faces(
         root=xml.parent,
         pictures=pictures,
@@ -137,6 +138,22 @@ def read_ibug(xml: Path, *, with_points: bool) -> Faces:
         sizes_px=np.array(sizes),
         groups=[photo_name(picture) for picture in pictures],
     )
+
+
+def refuse_links_outside(root: Path, pictures: list[str], listed_in: Path) -> None:
+    """Raise UserError for a picture that a link takes out of the data folder."""
+    home = root.resolve()
+    folders = {}
+    for picture in pictures:
+        path = root / picture
+        # Folders are few and slow to resolve, files are many.
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        real = path.resolve() if path.is_symlink() else folders[path.parent]
+        if not real.is_relative_to(home):
+            raise UserError(
+                f"{listed_in}: {picture!r} leaves the data folder through a link; put the picture itself below {root}."
+            )
 
 
 Attributes = dict[str, str]
@@ -177,15 +194,25 @@ def _picture_name(image: Attributes, xml: Path) -> str:
     if not name:
         raise UserError(f"{xml}: an <image> has no file name; add its file='...'.")
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
+    if not parts or not name.isprintable():
+        raise UserError(f"{xml}: {name!r} is not the name of a picture; correct its file='...'.")
+    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         raise UserError(f"{xml}: {name!r} leaves the data folder; picture paths must stay below {xml.parent}.")
     return "/".join(parts)
 
 
+def plain_number(text: str) -> float:
+    """The number that a label file's text states. Raises ValueError for what only Python takes for one: 1_0, other scripts'
+    digits."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
 def _number(text: str | None, where: str) -> float:
     try:
-        number = float(text)
-    except (TypeError, ValueError):
+        number = plain_number(text or "")
+    except ValueError:
         raise UserError(f"{where} is {text!r}, not a number; correct the label file.") from None
     if not abs(number) < 1e6:
         raise UserError(f"{where} is {text}, not a pixel position; correct the label file.")
@@ -198,7 +225,7 @@ def _points(parts: list[Attributes], where: str) -> np.ndarray:
         raise UserError(f"{where}: {len(parts)} points where {IBUG68.count} are needed; correct or remove this face.")
     for part in parts:
         name = part.get("name", "")
-        if not name.isascii() or not name.isdigit() or int(name) >= IBUG68.count:
+        if not re.fullmatch("[0-9]{1,3}", name) or int(name) >= IBUG68.count:
             raise UserError(f"{where}: a point is named {name!r}; names run from 00 to {IBUG68.count - 1}.")
         points_px[int(name)] = [_number(part.get(axis), f"{where}: point {name} {axis}") for axis in ("x", "y")]
     if np.isnan(points_px).any():

@@ -6,6 +6,7 @@ never held out: every fold trains on them.
 """
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pandas
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foldmark.crops import picture_bytes
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import write_text
@@ -87,7 +89,7 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
         raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
     fold_of, fold_of_group = {}, {}
     for number, row in enumerate(table.to_dict("records"), start=2):
-        if row["fold"] != "-1" and not (row["fold"].isascii() and row["fold"].isdigit()):
+        if not re.fullmatch("-1|[0-9]{1,4}", row["fold"]):
             raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0, nor -1 for never held out.")
         fold = int(row["fold"])
         if fold_of_group.setdefault(row["group"], fold) != fold:
@@ -95,7 +97,8 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
                 f"{path}, line {number}: group {row['group']} is in folds {fold_of_group[row['group']]} and {fold}; "
                 "keep a photo in one fold, or the score will flatter."
             )
-        fold_of[row["picture"], row["box"]] = fold
+        if fold_of.setdefault((row["picture"], row["box"]), fold) != fold:
+            raise UserError(f"{path}, line {number}: {row['picture']} is there twice, in two folds; keep one of the lines.")
     keys = list(zip(faces.pictures, _box_texts(faces), strict=True))
     missing = [key for key in keys if key not in fold_of]
     if missing or len(fold_of) != len(set(keys)):
@@ -114,7 +117,7 @@ def _box_texts(faces: Faces) -> list[str]:
 
 def _content_digest(path: Path) -> str:
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+        return hashlib.blake2b(picture_bytes(path), digest_size=16).hexdigest()
+    except ValueError:
         # An unreadable picture is reported where it is decoded; here it is merely like no other.
         return str(path)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from foldmark.errors import UserError
-from foldmark.faces import Faces, find_folder
+from foldmark.faces import Faces, find_folder, plain_number, refuse_links_outside
 from foldmark.markup import IMM58
 
 IMM_FOLDER = "imm_face_db"
@@ -39,6 +39,7 @@ def read_imm(folder: Path) -> Faces:
         if not name:
             raise UserError(f"{file}: IMM names are person-view-sex, such as 01-1m.asf; rename it or move it away.")
         points_relative, picture = _read_asf(file)
+        refuse_links_outside(folder, [picture], file)
         size = _picture_size(folder / picture, file)
         pictures.append(picture)
         points.append(points_relative * size)
@@ -76,7 +77,7 @@ def _read_asf(file: Path) -> tuple[np.ndarray, str]:
     for line in lines[1:-1]:
         # Some files carry three more columns, all zero.
         columns = line.split()
-        if len(columns) not in (7, 10) or not columns[4].isascii() or not columns[4].isdigit():
+        if len(columns) not in (7, 10) or not re.fullmatch("[0-9]{1,3}", columns[4]):
             raise UserError(f"{file}: {line!r} is not a point (path, type, x, y, number, from, to); correct the file.")
         number = int(columns[4])
         if number >= IMM58.count or not np.isnan(points[number, 0]):
@@ -87,7 +88,7 @@ def _read_asf(file: Path) -> tuple[np.ndarray, str]:
 
 def _relative(text: str, file: Path) -> float:
     try:
-        number = float(text)
+        number = plain_number(text)
     except ValueError:
         number = np.nan
     # A point may lie a little off its picture, but not whole pictures away.

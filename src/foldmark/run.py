@@ -19,9 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from foldmark.config import Config, check_config, config_text, differences, with_overrides
+from foldmark.config import Config, check_config, config_text, differences, read_yaml, with_overrides
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
 from foldmark.errors import UserError
@@ -93,8 +92,8 @@ def stored_config(folder: Path, overrides: list[str] | None = None) -> Config:
     UserError for other overrides that say otherwise."""
     path = folder / "config.yaml"
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         raise UserError(f"{path}: cannot be read; restore it, or train under another name with NAME=...") from None
     stored = check_config(tree, str(path))
     asked = with_overrides(stored.model_dump(), overrides or [], str(path))
