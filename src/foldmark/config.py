@@ -154,7 +154,8 @@ def load_variants(name: str, overrides: list[str] | None = None) -> dict[str, Co
     if not (isinstance(names, list) and names and all(isinstance(member, str) for member in names)):
         raise UserError(f"{path}: blend holds {names!r}; it holds a list of configs, such as [resnet18, resnet18-blur].")
     if len(tree) > 1 or len(set(names)) < len(names):
-        what = "names one config twice" if len(tree) == 1 else f"has {', '.join(set(tree) - {'blend'})} beside blend"
+        beside = ", ".join(sorted(str(key) for key in tree if key != "blend"))
+        what = f"has {beside} beside blend" if beside else "names one config twice"
         raise UserError(f"{path}: {what}; a blend only lists configs, each once, and their own files hold the settings.")
     return {Path(member).stem: load_config(member, overrides) for member in names}
 
