@@ -81,8 +81,8 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
 
-soak: setup ## 21,000 generated bad label files, configs, CSVs and checkpoints (`make test`: 420)
-	@FOLDMARK_SOAK=3000 $(BIN)/python -m pytest tests/test_hostile.py
+soak: setup ## the tests that take chances: 21,000 generated bad inputs, and a run killed at 100 moments
+	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 $(BIN)/python -m pytest tests/test_hostile.py tests/test_crash.py
 
 lint: setup ## check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

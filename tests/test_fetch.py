@@ -245,6 +245,7 @@ def hostile(*names: str, link: str = "") -> bytes:
         (hostile("readme"), "does not hold iBUG"),
         (b"<html>please log in</html>", "a web page"),
     ],
+    ids=["leaves the folder", "link", "empty labels", "no labels", "no folder", "a web page"],
 )
 def test_what_is_not_the_set_is_refused_and_not_kept(foldmark, workplace, content, words):
     with serving(Behaviour(content)) as server:

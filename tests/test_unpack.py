@@ -179,13 +179,15 @@ def test_a_zip_that_lies_about_a_size_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>please log in</html>", b"\x1f\x8b", b"PK\x03\x04", b"Rar!", gzip.compress(b"x" * 5000)]
+    "content",
+    [b"", b"<html>please log in</html>", b"\x1f\x8b", b"PK\x03\x04", b"Rar!", gzip.compress(b"x" * 5000)],
+    ids=["nothing", "a web page", "gzip's first bytes", "zip's first bytes", "rar", "gzip of no tar"],
 )
 def test_what_is_no_archive_is_refused(tmp_path, content):
     assert_refused(tmp_path, content, "refused|damaged")
 
 
-@pytest.mark.parametrize("content", [whole_tar(), whole_zip()])
+@pytest.mark.parametrize("content", [whole_tar(), whole_zip()], ids=["tar", "zip"])
 @pytest.mark.parametrize("lost", [1, 9, 30, 400])
 def test_an_archive_that_is_cut_short_is_refused(tmp_path, content, lost):
     assert_refused(tmp_path, content[:-lost], "damaged")

@@ -23,7 +23,7 @@ from foldmark import geometry
 from foldmark.config import CropConfig
 from foldmark.errors import UserError
 from foldmark.faces import Faces
-from foldmark.files import atomic_path, digest, require_space, write_text
+from foldmark.files import atomic_path, digest, only_process, require_space, write_text
 
 # Part of the key of every store: raise it when the cutting below changes.
 FORMAT = 1
@@ -82,24 +82,41 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
     not raise; they are listed in `damaged`, and the caller decides.
     """
     key = digest([FORMAT, config.model_dump(), [_fingerprint(faces, row) for row in range(len(faces))]])
-    size = store_size(config)
-    whole = len(faces) * size[0] * size[1]
     pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
+    if not _is_whole(pixels, notes, faces, config):
+        # Folds may be trained side by side: one process builds, the others wait for it.
+        with only_process(cache / "building", None):
+            if not _is_whole(pixels, notes, faces, config):
+                _build(pixels, notes, faces, config, workers, progress)
     px_to_store = np.stack([_cut(faces, row, config)[1] for row in range(len(faces))])
-    # The notes are written last: where they are, the store is complete.
-    if not notes.is_file() or not pixels.is_file() or pixels.stat().st_size != whole:
-        require_space(cache, whole, "the crop store")
-        damaged = {}
-        with atomic_path(pixels) as temporary, temporary.open("wb") as file:
-            for row, (crop, problem) in enumerate(_cut_all(faces, config, workers)):
-                if problem:
-                    damaged[row] = problem
-                file.write(crop)
-                if progress:
-                    progress(row + 1)
-        write_text(notes, json.dumps(damaged))
     damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
-    return CropStore(pixels, size, px_to_store, damaged)
+    return CropStore(pixels, store_size(config), px_to_store, damaged)
+
+
+def _is_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> bool:
+    # The notes are written last: where they are, the store is complete.
+    return notes.is_file() and pixels.is_file() and pixels.stat().st_size == _bytes(faces, config)
+
+
+def _bytes(faces: Faces, config: CropConfig) -> int:
+    width, height = store_size(config)
+    return len(faces) * width * height
+
+
+def _build(pixels: Path, notes: Path, faces: Faces, config: CropConfig, workers: int | None, progress) -> None:
+    require_space(pixels.parent, _bytes(faces, config), "the crop store")
+    damaged = {}
+    # Only one process is here, so that what a killed one has left is nobody's.
+    for left in pixels.parent.glob(".crops-*.partial"):
+        left.unlink(missing_ok=True)
+    with atomic_path(pixels) as temporary, temporary.open("wb") as file:
+        for row, (crop, problem) in enumerate(_cut_all(faces, config, workers)):
+            if problem:
+                damaged[row] = problem
+            file.write(crop)
+            if progress:
+                progress(row + 1)
+    write_text(notes, json.dumps(damaged))
 
 
 def read_grey(path: Path) -> np.ndarray:

@@ -47,18 +47,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def only_process(folder: Path, at_work: str) -> Iterator[None]:
-    """Hold a folder for this process alone. Raises UserError with `at_work` while another holds it. The system lets go when
-    the process ends, however it ends."""
+def only_process(folder: Path, at_work: str | None) -> Iterator[None]:
+    """Hold a folder for this process alone, and clear away what a killed one left half-written in it. While another process
+    holds it, raise UserError with `at_work`, or wait if that is None. The system lets go when the process ends, however it
+    ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if at_work is None else 0)
     except Timeout:
         raise UserError(f"{folder}: {at_work}; wait for it, or stop it.") from None
     except OSError as error:
         raise explained(error, folder) from error
     try:
+        for left in folder.glob(".*.partial"):
+            left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
