@@ -24,18 +24,7 @@ TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=8 train.batch=4 train.lr=1e-4 "
     "model.channels=[8,16] model.hidden=32"
 )
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from foldmark.cli import main; main()",
-    "train",
-    "--device",
-    "cpu",
-    "--name",
-    "a",
-    "--set",
-    TINY,
-]
+FOLDMARK = [sys.executable, "-c", "from foldmark.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "WANDB_MODE": "disabled"}
 
 
