@@ -8,7 +8,9 @@ from torch import nn
 
 from foldmark.blur import BlurPool, anti_alias
 from foldmark.config import check_config
+from foldmark.errors import UserError
 from foldmark.model import build_model, layer_table
+from foldmark.pretrained import load_pretrained
 
 BLURS = ["all", "early", "late"]
 
@@ -87,7 +89,47 @@ def test_each_variant_starts_at_the_mean_face(model):
 
 
 def test_too_many_convs_for_the_picture_are_refused():
-    from foldmark.errors import UserError
-
     with pytest.raises(UserError, match=r"model\.channels"):
         net(name="cnn", channels=[8] * 8)
+
+
+def stock_file(tmp_path):
+    stock = torchvision.models.resnet18(weights=None)
+    path = tmp_path / "resnet18.pth"
+    torch.save(stock.state_dict(), path)
+    return stock, path
+
+
+@pytest.mark.parametrize("blur", ["none", "all"])
+def test_stock_weights_are_folded_to_grey_and_give_the_same_maps(tmp_path, blur):
+    stock, path = stock_file(tmp_path)
+    built, _ = net(blur=blur)
+    load_pretrained(built.backbone, str(path))
+    if blur != "none":
+        anti_alias(stock, blur, 4)
+    grey = torch.randn(2, 1, 64, 96)
+    stock.eval()
+    with torch.inference_mode():
+        coloured = stock.layer1(stock.maxpool(stock.relu(stock.bn1(stock.conv1(grey.expand(-1, 3, -1, -1))))))
+        assert torch.allclose(built.backbone(grey)[0], coloured, atol=1e-4)
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_refused(tmp_path, monkeypatch):
+    built, _ = net()
+    with pytest.raises(UserError, match="no such file"):
+        load_pretrained(built.backbone, str(tmp_path / "none.pth"))
+    torch.save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(UserError, match="does not hold the weights of torchvision's ResNet18"):
+        load_pretrained(built.backbone, str(tmp_path / "other.pth"))
+    # Nothing listens there, so it is as without a network.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="could not download the ImageNet weights"):
+        load_pretrained(built.backbone, "imagenet")
+
+
+def test_the_command_prints_a_variant(foldmark):
+    done = foldmark("model", "resnet18", "--set", "model.head=cells model.blur=all")
+    assert done.returncode == 0, done.stderr
+    assert "BlurPool" in done.stdout
+    assert "million multiplications for a crop of 128x128" in done.stdout
