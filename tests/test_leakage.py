@@ -25,7 +25,7 @@ def test_on_real_faces_a_plain_kfold_has_trained_on_most_twins_and_ours_on_none(
 
 
 def test_the_command_counts_and_writes_a_plain_split_to_measure_with(foldmark, drawn_root, workplace):
-    done = foldmark("leakage", "--data-root", drawn_root)
+    done = foldmark("leakage", "--data-root", drawn_root, "--set", "folds.count=5")
     assert done.returncode == 0, done.stderr
     assert "0 of 48" in done.stdout
     assert "plain KFold" in done.stdout

@@ -13,8 +13,8 @@ from foldmark.data import find_data
 from foldmark.download import Wanted, download, is_url
 from foldmark.errors import UserError
 from foldmark.faces import TEST_XML, TRAIN_XML, Faces, read_ibug
-from foldmark.files import only_process, place_folder, write_bytes
-from foldmark.progress import console
+from foldmark.files import explained, only_process, place_folder, require_space, write_bytes
+from foldmark.progress import console, counting
 from foldmark.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.unpack import BadArchive, unpack
 
@@ -62,14 +62,14 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
     with _scratch(work / "unpacked") as unpacked:
         with _fetched(source, address, data_root) as path:
             if path.is_dir():
-                _link(source, path, unpacked)
+                _take(source, path, unpacked)
             else:
                 console.print(f"checking and unpacking {address}")
                 unpack(path, unpacked, limit=source.limit, name=address)
             built = _checked_set(source, unpacked, address)
         place_folder(built, target)
     shutil.rmtree(work, ignore_errors=True)
-    console.print(f"made: {target} ({source.title}{', links into ' + address if Path(address).is_dir() else ''})")
+    console.print(f"made: {target} ({source.title})")
     return target
 
 
@@ -132,18 +132,31 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _link(source: Source, folder: Path, unpacked: Path) -> None:
-    """Make `unpacked` a set whose entries lead into the user's folder: nothing is copied, and nothing written there."""
+def _take(source: Source, folder: Path, unpacked: Path) -> None:
+    """Bring a set out of the user's folder: as hard links, which cost nothing, or on another disk as copies. Nothing is written
+    there, and the readers need not follow links that lead anywhere."""
     found = find_data(folder, source.name)
     if found is None:
         raise UserError(f"{source.variable}={folder}: does not hold {source.title}; give its folder, or the archive.")
-    home = unpacked / source.folder
+    files = [path for path in found.folder.rglob("*") if path.is_file()]
+    if found.folder.stat().st_dev != unpacked.parent.stat().st_dev:
+        require_space(unpacked.parent, sum(path.stat().st_size for path in files), f"a copy of {found.folder}")
     try:
-        home.mkdir(parents=True)
-        for entry in sorted(found.folder.resolve().iterdir()):
-            (home / entry.name).symlink_to(entry)
+        with counting("linking or copying", len(files)) as show:
+            for count, path in enumerate(files, 1):
+                target = unpacked / source.folder / path.relative_to(found.folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(path.resolve(), target)
+                show(count)
     except OSError as error:
-        raise UserError(f"{home}: cannot hold links ({error.strerror}); use DATA_ROOT={folder} instead.") from error
+        raise explained(error, unpacked) from error
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, target)
 
 
 def _checked_set(source: Source, unpacked: Path, address: str) -> Path:

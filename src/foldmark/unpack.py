@@ -1,5 +1,6 @@
 """Unpacking an archive that somebody else made: every entry is judged before the first one is written."""
 
+import errno
 import gzip
 import shutil
 import stat
@@ -72,6 +73,9 @@ def unpack(archive: Path, folder: Path, *, limit: int, name: str) -> None:
     except DAMAGE as error:
         raise BadArchive(f"{name}: damaged ({error or type(error).__name__}); fetch it again.") from None
     except OSError as error:
+        # A damaged table of contents has its reader seek to before the file's start.
+        if error.errno == errno.EINVAL:
+            raise BadArchive(f"{name}: damaged ({error.strerror}); fetch it again.") from None
         if error.filename == str(archive):
             raise UserError(f"{name}: cannot be read ({error.strerror}); give the path of an archive.") from None
         raise explained(error, folder) from error
