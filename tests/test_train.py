@@ -93,20 +93,25 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, drawn_root, q
     assert (workplace / "runs/cut/fold0/summary.json").exists()
 
 
-def test_two_processes_never_train_one_fold(foldmark, drawn_root, quick, workplace):
+def test_two_processes_never_train_one_fold_and_ctrl_c_says_how_to_go_on(foldmark, drawn_root, quick, workplace):
     arguments = ["train", "--data-root", str(drawn_root), "--name", "a", "--folds", "0"]
     arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=500")]
     command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments]
-    first = subprocess.Popen(command, cwd=workplace, env={**os.environ, "WANDB_MODE": "disabled"}, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    first = subprocess.Popen(
+        command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     metrics = workplace / "runs/a/fold0/metrics.csv"
     while first.poll() is None and not metrics.exists():
         time.sleep(0.02)
-    try:
-        assert_refused(foldmark(*arguments), "runs/a/fold0", "another process trains this fold")
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.wait()
+    assert_refused(foldmark(*arguments), "runs/a/fold0", "another process trains this fold")
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "the same command goes on from what is finished" in said
+    assert "Traceback" not in said
+    assert not list((workplace / "runs").rglob("*.partial"))
 
 
 def test_a_loss_that_is_not_finite_names_its_pictures_and_can_be_gone_on_from(foldmark, drawn_root, quick, workplace):
