@@ -1,7 +1,6 @@
 """Annotations that cannot be right: points that form no face, lines that cross, mirror twins that break the flip rule."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -64,26 +63,9 @@ def crossed_lines(faces: Faces) -> dict[int, str]:
     return dict(sorted(crossed.items()))
 
 
-def twins(faces: Faces) -> list[tuple[int, int]]:
-    """Rows (face, mirror twin): `name_mirror.x` is the mirror image of `name.y`, whatever their extensions. Pictures with several
-    faces pair the one that comes nearest."""
-    rows_of: dict[PurePosixPath, list[int]] = {}
-    for row, picture in enumerate(faces.pictures):
-        rows_of.setdefault(PurePosixPath(picture).with_suffix(""), []).append(row)
-    pairs = []
-    for path, mirrored in rows_of.items():
-        originals = rows_of.get(path.with_name(path.name.removesuffix("_mirror")), []) if path.name.endswith("_mirror") else []
-        for twin in mirrored if originals else []:
-            expected = [faces.points_px[row][faces.markup.mirror] * [-1, 1] for row in originals]
-            centres = [points - points.mean(axis=0) for points in expected]
-            own = faces.points_px[twin] - faces.points_px[twin].mean(axis=0)
-            pairs.append((originals[int(np.argmin([np.abs(centre - own).mean() for centre in centres]))], twin))
-    return pairs
-
-
-def broken_twins(faces: Faces, pairs: list[tuple[int, int]], widths_px: np.ndarray) -> list[int]:
-    """Twin rows whose points are not the flipped, left-right swapped points of their original: off by more than 1 px and 2 %
-    of the eye distance on average. widths_px: (n,) of the pictures, 0 where unknown."""
+def broken_twins(faces: Faces, pairs: np.ndarray, widths_px: np.ndarray) -> list[int]:
+    """Of pairs (m, 2) of faces and their twins, the twins whose points are not the flipped, left-right swapped points of their
+    original: off by more than 1 px and 2 % of the eye distance on average. widths_px: (n,) of the pictures, 0 where unknown."""
     broken = []
     for row, twin in pairs:
         if widths_px[row]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldmark.annotations import broken_twins, crossed_lines, misfit, twins
+from foldmark.annotations import broken_twins, crossed_lines, misfit
 from foldmark.config import Config
 from foldmark.crops import misfit as crop_misfit
 from foldmark.crops import store_window, window
@@ -15,6 +15,7 @@ from foldmark.faces import Faces
 from foldmark.folds import hold_out_last, make_folds, read_split
 from foldmark.inspection import Sight, lying_extension
 from foldmark.markup import IMM58
+from foldmark.twins import twin_pairs
 
 # What a finding means for training: it would stop or be wrong; the score or a file deserves a look; nothing, by itself.
 UNSAFE, WARNING, NOTE = "unsafe", "warning", "note"
@@ -151,7 +152,7 @@ def check_annotations(train: Faces, sights: list[Sight]) -> tuple[list[Finding],
         int(row): f"NME {shape.nme[row]:.0f} %, farthest point {shape.farthest[row]:.0f} %, turned {shape.turn[row]:.0f} degrees"
         for row in wrong[np.argsort(-shape.nme[wrong])]
     }
-    pairs = twins(train)
+    pairs = twin_pairs(train)
     # The label file's width where it states one: a picture of another size is damage, not a broken twin.
     widths_px = np.where(train.sizes_px[:, 0] > 0, train.sizes_px[:, 0], [sight.size[0] for sight in sights])
     broken = broken_twins(train, pairs, widths_px)
