@@ -49,11 +49,13 @@ def latest_checkpoint(folder: Path) -> dict | None:
     """
     try:
         state = load_checkpoint(folder / LAST)
-    except UserError as error:
+    except UserError:
         state = load_checkpoint(folder / PREVIOUS)
         if state is None:
             raise
-        console.print(f"{str(error).partition(', so')[0]}; going on from {PREVIOUS} beside it, one epoch earlier.")
+        console.print(
+            f"{folder / LAST}: damaged or unsafe, so not loaded; going on from {PREVIOUS} beside it, one epoch earlier."
+        )
         # Else the next state would push it over the good one.
         (folder / LAST).unlink()
         return state

@@ -52,7 +52,7 @@ def ensemble_points(
     """
     total = np.zeros((len(faces), faces.markup.count, 2))
     means_px, variances = [], []
-    done = 0
+    twins, done = find_twins(faces), 0
     for member in members:
         store = open_store(faces, member.config.crop, CACHE)
         refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
@@ -64,7 +64,7 @@ def ensemble_points(
             done += 1
             if progress:
                 progress(done)
-        means_px.append(join_twins(mean_px, faces, find_twins(faces)) if member.config.predict.twins else mean_px)
+        means_px.append(join_twins(mean_px, faces, twins) if member.config.predict.twins else mean_px)
         variances.append(variance)
         total += member.weight * means_px[-1]
     return total, joint_spread(np.stack(means_px), np.stack(variances), np.array([member.weight for member in members]))

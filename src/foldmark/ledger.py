@@ -18,7 +18,7 @@ from foldmark.errors import UserError
 from foldmark.files import atomic_path, file_sha256, write_text
 from foldmark.progress import console
 
-# Only named here: what it imports would make `foldmark score` wait for a second.
+# Only named here: `foldmark score` has no use for what it imports.
 if TYPE_CHECKING:
     from foldmark.provenance import Provenance
 

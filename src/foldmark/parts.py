@@ -21,6 +21,7 @@ from foldmark.experiment import find_or_draw
 from foldmark.figures import Curve
 from foldmark.files import write_text
 from foldmark.metrics import face_nme
+from foldmark.model import parameters
 from foldmark.pipeline import mean_face_scores, train_one
 from foldmark.progress import console
 from foldmark.run import RUNS, Run, open_run, read_oof, read_summary
@@ -156,7 +157,7 @@ def results(compared: list[Trained], device: torch.device) -> list[dict[str, str
                 "median face's NME %": _spread(median_nme(trained), 2),
                 "MSE (px squared, as the net sees)": _spread(trained.figures("mse_crop"), 2),
                 "moves when shifted, % of eyes": _spread(consistency(trained, device), 2),
-                "parameters": f"{sum(weight.numel() for weight in trained.net(0, device).parameters()):,}",
+                "parameters": f"{parameters(trained.net(0, device)):,}",
                 "seconds a seed": f"{trained.figures('seconds').mean():.0f}",
             }
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from foldmark import geometry
 from foldmark.config import CropConfig
+from foldmark.crops import window
 from foldmark.faces import Faces
 from foldmark.markup import IBUG68
 
@@ -130,10 +131,6 @@ def _px_to_crop(faces: Faces, crop: CropConfig) -> np.ndarray:
     """The affine (n, 2, 3) from each picture to what a net of this config first sees."""
     affines = []
     for box_px in faces.boxes_px:
-        if crop.square:
-            left, top, width = geometry.square_window(box_px, crop.enlargement)
-            height = width
-        else:
-            left, top, width, height = geometry.box_window(box_px, crop.enlargement)
+        left, top, width, height = window(box_px, crop)
         affines.append(geometry.resize(crop.size[0] / width, crop.size[1] / height, left, top))
     return np.stack(affines)

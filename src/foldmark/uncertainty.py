@@ -11,7 +11,7 @@ import pandas
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
 
-# Half a second that training should not wait for.
+# Training imports this module and has no use for scikit-learn, so it is loaded where it is called.
 if TYPE_CHECKING:
     from sklearn.isotonic import IsotonicRegression
 
