@@ -97,6 +97,13 @@ def test_the_middle_of_a_store_crop_is_cut_pixel_for_pixel():
     assert np.array_equal(warp(store, centre_affine((180, 140), (128, 100)), (128, 100)), store[20:120, 26:154])
 
 
+def test_many_faces_are_aligned_as_each_alone():
+    rng = np.random.default_rng(0)
+    faces, target = rng.normal(size=(5, 68, 2)), rng.normal(size=(68, 2))
+    each = np.stack([geometry.align(face, target) for face in faces])
+    assert np.allclose(geometry.align(faces, target), each, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("markup", [IBUG68, IMM58])
 def test_mirroring_twice_changes_nothing(markup):
     assert np.array_equal(markup.mirror[markup.mirror], np.arange(markup.count))

@@ -41,13 +41,13 @@ def misfit(faces: Faces) -> Misfit:
     left, right = faces.markup.eyes
     mean = _upright_start(faces)
     for _ in range(3):
-        fitted = geometry.apply(np.stack([geometry.align(points, mean) for points in faces.points_px]), faces.points_px)
+        fitted = geometry.apply(geometry.align(faces.points_px, mean), faces.points_px)
         mean = np.median(fitted, axis=0)
         # The mean face is its own mirror image; this also takes the turn out of it.
         mean -= mean.mean(axis=0)
         mean = (mean + mean[faces.markup.mirror] * [-1, 1]) / 2
         mean /= np.linalg.norm(mean[left] - mean[right])
-    affines = np.stack([geometry.align(points, mean) for points in faces.points_px])
+    affines = geometry.align(faces.points_px, mean)
     distances = 100 * np.linalg.norm(geometry.apply(affines, faces.points_px) - mean, axis=2)
     nme, farthest = distances.mean(axis=1), distances.max(axis=1)
     turn = np.degrees(np.arctan2(affines[:, 1, 0], affines[:, 0, 0]))

@@ -3,7 +3,7 @@ in the terminal, runs/check/check.json, and a sheet of the odd faces."""
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from foldmark.folds import group_faces
 from foldmark.inspection import inspect_pictures
 from foldmark.pictures import draw_points, save_png, sheet
 from foldmark.progress import console, counting
+from foldmark.scatter import BoxScatter, box_scatter
 
 FOLDER = Path("runs/check")
 SHEET_FACES = 48
@@ -38,12 +39,13 @@ COLOURS = {UNSAFE: "red", WARNING: "yellow", NOTE: "cyan"}
 @dataclass(frozen=True)
 class Diagnosis:
     """All findings; counts: source -> faces in train and test; folds: fold -> faces; odd: training row -> what its picture on
-    the sheet is captioned with."""
+    the sheet is captioned with; scatter: how the boxes sit on the faces."""
 
     findings: list[Finding]
     counts: dict[str, dict[str, int]]
     folds: dict[int, int]
     odd: dict[int, str]
+    scatter: BoxScatter
 
     @property
     def safe(self) -> bool:
@@ -58,7 +60,7 @@ def check(data: Data, config: Config) -> bool:
     look-alikes and leakage are warnings: the score or the face deserves a look, but training goes as it should.
     """
     diagnosis = diagnose(data, config)
-    _show(diagnosis)
+    _show(diagnosis, config)
     made = _write(diagnosis, data)
     console.print(f"made: {', '.join(map(str, made))}")
     unsafe = [finding.check for finding in diagnosis.findings if finding.found and finding.level == UNSAFE]
@@ -93,19 +95,25 @@ def diagnose(data: Data, config: Config) -> Diagnosis:
     sources = sorted({*counts["train"], *counts["test"]})
     by_source = {source: {part: counts[part][source] for part in counts} for source in sources}
     in_folds = Counter() if folds is None else Counter(folds.tolist())
-    return Diagnosis(findings, by_source, dict(sorted(in_folds.items())), odd)
+    return Diagnosis(findings, by_source, dict(sorted(in_folds.items())), odd, box_scatter(train))
 
 
 def _has_test_list(data: Data) -> bool:
     return data.set == "ibug" and (data.folder / TEST_XML).exists()
 
 
-def _show(diagnosis: Diagnosis) -> None:
+def _show(diagnosis: Diagnosis, config: Config) -> None:
     counts = Table("source", "train", "test", title="faces", title_justify="left")
     for source, of in diagnosis.counts.items():
         counts.add_row(source, f"{of['train']:,}", f"{of['test']:,}")
     console.print(counts)
     console.print("faces held out by fold: " + "  ".join(f"{fold}: {size:,}" for fold, size in diagnosis.folds.items()))
+    scatter = diagnosis.scatter
+    settings = " ".join(f"augment.{key}={value:g}" for key, value in scatter.augmentation(config.crop.enlargement).items())
+    console.print(
+        f"boxes scatter about the faces (standard deviations): tilt {scatter.tilt_degrees:.1f} degrees, size "
+        f"{100 * scatter.size:.1f} %, place {100 * scatter.place:.1f} % of the box; as wide is {settings}"
+    )
     table = Table("", "check", "found", "of", "share", "what follows", title="findings", title_justify="left")
     for finding in diagnosis.findings:
         level = finding.level if finding.found else "ok"
@@ -140,6 +148,7 @@ def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:
         "drawn_faces": data.drawn,
         "faces": diagnosis.counts,
         "folds": diagnosis.folds,
+        "box_scatter": asdict(diagnosis.scatter),
         "findings": findings,
     }
     made = [FOLDER / "check.json"]

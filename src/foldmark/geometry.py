@@ -59,15 +59,17 @@ def similarity(
 
 
 def align(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The similarity that lays points (k, 2) onto target points (k, 2) with the least squared distance (Procrustes, without
-    reflection)."""
-    centre, target_centre = points.mean(axis=0), target.mean(axis=0)
-    x, y = (points - centre).T
+    """The similarity (..., 2, 3) that lays points (..., k, 2) onto target points (k, 2) with the least squared distance
+    (Procrustes, without reflection)."""
+    centre, target_centre = points.mean(axis=-2), target.mean(axis=0)
+    x, y = np.moveaxis(points - centre[..., None, :], -1, 0)
     target_x, target_y = (target - target_centre).T
-    spread = max((x * x + y * y).sum(), 1e-12)
-    cos, sin = (x * target_x + y * target_y).sum() / spread, (x * target_y - y * target_x).sum() / spread
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([linear, target_centre - linear @ centre])
+    spread = np.maximum((x * x + y * y).sum(axis=-1), 1e-12)
+    cos = (x * target_x + y * target_y).sum(axis=-1) / spread
+    sin = (x * target_y - y * target_x).sum(axis=-1) / spread
+    linear = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)
+    shift = target_centre - (linear @ centre[..., None])[..., 0]
+    return np.concatenate([linear, shift[..., None]], axis=-1)
 
 
 def square_window(box_px: np.ndarray, enlargement: float) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ def predict_points(
         store_to_crop = np.repeat(centre_affine(store.size, size)[None], len(crops), axis=0)
         for _ in range(config.predict.realign):
             points = look(model, crops, store_to_crop, size, markup, device)[0]
-            store_to_crop = np.stack([geometry.align(face, mean_crop) for face in points])
+            store_to_crop = geometry.align(points, mean_crop)
         looks = [
             look(
                 model,
