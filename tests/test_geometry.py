@@ -38,10 +38,10 @@ def test_crop_then_augment_then_back_is_the_identity(box_px, seed, kind):
     assert np.abs(geometry.apply(geometry.invert(px_to_crop), points_crop) - points_px).max() < 1e-3
 
 
-@given(boxes, st.floats(0.5, 4))
-def test_square_window_is_centred_on_the_box_to_a_pixel(box_px, enlargement):
-    left, top, side = geometry.square_window(box_px, enlargement)
-    centre = box_px[:2] + box_px[2:] / 2
+@given(boxes, st.floats(0.5, 4), st.floats(-0.5, 0.5))
+def test_square_window_is_centred_on_the_box_or_so_far_below_to_a_pixel(box_px, enlargement, down):
+    left, top, side = geometry.square_window(box_px, enlargement, down)
+    centre = box_px[:2] + box_px[2:] / 2 + [0, down * max(box_px[2:])]
     assert abs(side - max(box_px[2:]) * enlargement) <= 1
     assert np.abs(np.array([left, top]) + side / 2 - centre).max() <= 1.01
 

@@ -13,7 +13,7 @@ import torch
 from rich.box import SIMPLE
 from rich.table import Table
 
-from foldmark.blend import blend
+from foldmark.blend import Blend, blend_oof
 from foldmark.config import config_path
 from foldmark.consistency import shift_consistency
 from foldmark.data import Data
@@ -152,16 +152,15 @@ def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
     if len(together) < 2:
         console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
         return
-    held_out, folds = faces.take(together[0].oof.rows), together[0].oof.folds
 
-    def blended(members: list[Variant]):
-        return blend(np.stack([member.oof.points_px for member in members]), held_out, folds)
+    def blended(members: list[Variant]) -> Blend:
+        return blend_oof([member.run.folder for member in members], [member.run.config for member in members], faces).blend
 
     result = blended(together)
     kept = [variant for variant, weight in zip(together, result.weights, strict=True) if weight >= LEAST_WEIGHT]
     if len(kept) < len(together):
         result = blended(kept)
-    figures = scores(result.oof_px, held_out)
+    figures = scores(result.oof_px, faces.take(together[0].oof.rows))
     weights = ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in zip(kept, result.weights, strict=True))
     names = ", ".join(variant.name for variant in kept)
     console.print(f"best blend: {weights}: out-of-fold, nested, MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %")

@@ -36,6 +36,8 @@ class CropConfig(Section):
     # Width and height in pixels of what the net sees; one number means a square.
     size: Annotated[tuple[Side, Side], BeforeValidator(_pair)] = (128, 128)
     enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
+    # The crop's centre below the box's, in longer sides of the box: a detector's box has the brows at its top, the chin below.
+    down: float = Field(0.0, ge=-0.5, le=0.5)
     margin: float = Field(1.4, ge=1, le=3)  # the store crop's side over the crop's: room for augmentation
     square: bool = True  # False: the box's own shape, squeezed into the size
 
@@ -43,6 +45,8 @@ class CropConfig(Section):
     def _square_size(self) -> "CropConfig":
         if self.square and self.size[0] != self.size[1]:
             raise ValueError("a square crop needs a square size; set crop.square=false to cut the box's own shape")
+        if self.down and not self.square:
+            raise ValueError("crop.down moves square crops only; the box's own shape stays about the box")
         return self
 
 

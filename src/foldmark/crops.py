@@ -209,7 +209,7 @@ def store_window(box_px: np.ndarray, config: CropConfig) -> tuple[int, int, int,
 def window(box_px: np.ndarray, config: CropConfig, margin: float = 1.0) -> tuple[int, int, int, int]:
     """The window (left, top, width, height) in the original picture that the net sees, times `margin` about its centre."""
     if config.square:
-        left, top, side = geometry.square_window(box_px, config.enlargement * margin)
+        left, top, side = geometry.square_window(box_px, config.enlargement * margin, config.down)
         return left, top, side, side
     return geometry.box_window(box_px, config.enlargement * margin)
 

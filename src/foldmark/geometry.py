@@ -72,12 +72,14 @@ def align(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, shift[..., None]], axis=-1)
 
 
-def square_window(box_px: np.ndarray, enlargement: float) -> tuple[int, int, int]:
+def square_window(box_px: np.ndarray, enlargement: float, down: float = 0.0) -> tuple[int, int, int]:
     """Left, top and side in whole pixels of the square about a box (left, top, width, height), whose side is the longer
-    side of the box times `enlargement`. It may leave the picture: the cutter pads."""
+    side of the box times `enlargement`, its centre below the box's by `down` times that longer side. It may leave the
+    picture: the cutter pads."""
     left, top, width, height = box_px
-    side = max(1, round(max(width, height) * enlargement))
-    return round(left + (width - side) / 2), round(top + (height - side) / 2), side
+    longer = max(width, height)
+    side = max(1, round(longer * enlargement))
+    return round(left + (width - side) / 2), round(top + down * longer + (height - side) / 2), side
 
 
 def box_window(box_px: np.ndarray, enlargement: float) -> tuple[int, int, int, int]:
