@@ -133,7 +133,8 @@ def check_boxes(train: Faces, config: Config) -> list[Finding]:
             NOTE,
             _names(train, cut),
             everyone,
-            f"crop.enlargement={config.crop.enlargement:g} leaves a point out; the net learns it still, without seeing it.",
+            f"crop.enlargement={config.crop.enlargement:g} leaves a point out; the net learns it still, without seeing it"
+            + (", and then sees the face cut anew (predict.realign)." if config.predict.realign else "."),
         ),
     ]
 
