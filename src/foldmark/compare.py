@@ -22,12 +22,11 @@ from foldmark.ensemble import Oof, load_model, read_experiment_oof
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import write_text
-from foldmark.metrics import face_nme, region_nme, scores
+from foldmark.metrics import face_nme, failures, region_nme, scores
 from foldmark.model import parameters
 from foldmark.progress import console
 from foldmark.run import RUNS, Run, finished_folds, open_run, read_summary, stored_config
 
-FAILURE = 8.0  # percent; a face with a larger NME counts as failed
 CONSISTENCY_FACES = 100  # of the first finished fold
 RESAMPLES = 2000
 LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
@@ -102,7 +101,7 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
         "MAE px": f"{figures['mae_px']:.2f}",
         "NME %": f"{figures['nme']:.2f}",
         "95 %": f"{low:.2f} to {high:.2f}",
-        "over 8 %": f"{100 * (variant.nme > FAILURE).mean():.1f} %",
+        "over 8 %": f"{failures(variant.nme):.1f} %",
         "to the best": _to_the_best(variant, best),
         "moves %": f"{kept_consistency(run, folds[0], model, device):.2f}",
         "minutes": f"{sum(read_summary(run.fold_folder(fold))['seconds'] for fold in folds) / 60:.0f}",
