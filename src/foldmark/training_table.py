@@ -110,7 +110,7 @@ class TrainingTable:
         for title in ("epoch", "training MAE px", "held-out MAE px", "NME %", "faces/s", "time left"):
             table.add_column(title, justify="right")
         for row in self.rows:
-            table.add_row(*row.cells(), style={"trains": "bold", "waits": "dim"}.get(row.state))
+            table.add_row(*row.cells(), style={"trains": "bold", "waits": "dim", "done": "green"}.get(row.state))
         return table
 
 
