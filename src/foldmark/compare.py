@@ -150,6 +150,7 @@ def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
     together = [variant for variant in whole if _same_split(variant.oof, whole[0].oof)]
     if len(together) < 2:
         console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
+        console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
         return
     held_out, folds = faces.take(together[0].oof.rows), together[0].oof.folds
 
@@ -164,7 +165,7 @@ def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
     weights = ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in zip(kept, result.weights, strict=True))
     names = ", ".join(variant.name for variant in kept)
     console.print(f"best blend: {weights}: out-of-fold, nested, MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %")
-    console.print(f"to make its file:  echo 'blend: [{names}]' > configs/best.yaml && make csv CONFIG=best", markup=False)
+    console.print(f"Next, to make its file: echo 'blend: [{names}]' > configs/best.yaml && make csv CONFIG=best", markup=False)
 
 
 def _is_whole(variant: Variant) -> bool:

@@ -175,6 +175,7 @@ def make_csv(
     )
     drawn = _write_uncertainty(path, oof, spread_px, data)
     _track_ensemble(name, members, record, oof, data, drawn, wandb_mode, notes)
+    console.print(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)", markup=False)
     return path
 
 
