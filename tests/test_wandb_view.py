@@ -69,8 +69,10 @@ def summary(run: list[dict]) -> dict:
 
 
 def table(workplace: Path, run: list[dict], key: str) -> pandas.DataFrame:
-    (folder,) = (workplace / "wandb").glob(f"offline-run-*-{of_kind(run, 'run')[0]['run_id']}")
-    stored = json.loads((folder / "files" / summary(run)[f"{key}.path"]).read_text())
+    """The table as its artifact has it; the run's own copy leaves the pictures out."""
+    files = [file for artifact in of_kind(run, "artifact") for file in artifact["manifest"]["contents"]]
+    (path,) = [file["local_path"] for file in files if file["path"] == f"{key}.table.json"]
+    stored = json.loads((workplace / path).read_text())
     return pandas.DataFrame(stored["data"], columns=stored["columns"])
 
 
