@@ -38,7 +38,7 @@ def save_workspace() -> None:
     try:
         within(UPLOAD_LIMIT, page.save)
     except Exception as error:
-        raise UserError(f"W&B: the workspace was not saved ({one_line(error)}); run make sync first, then this again.") from None
+        raise UserError(f"W&B: the workspace was not saved ({one_line(error)}); make sync first, then this again.") from None
     made(f"{NAME}, {page.url}", "open that page")
 
 
@@ -104,4 +104,4 @@ def _require_library() -> None:
     try:
         import wandb_workspaces  # noqa: F401
     except ImportError:
-        raise UserError("W&B's workspace library is not installed; `make workspace` installs it, then saves the page.") from None
+        raise UserError("W&B's workspace library is not installed; `make workspace` installs it and saves the page.") from None
