@@ -8,6 +8,7 @@ FOLDS ?=## folds to train, such as "0 1" (all)
 SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
 DEVICE ?= auto## auto, cpu, cuda, cuda:1 or mps
 WANDB ?= offline## offline, online (after `wandb login`) or disabled
+NOTES ?=## notes that W&B shows beside the run
 IBUG ?=## where `make data` takes iBUG 300-W from: a URL, an archive or a folder (dlib.net)
 TEST_LIST ?=## the same for the competition's test list
 IMM ?=## the same for the IMM Face Database
@@ -18,13 +19,14 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test soak lint lock
+.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard sync workspace bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
 SETTINGS = $(COMMON) $(if $(CONFIG),--config "$(CONFIG)")
-PART = $(COMMON) --wandb "$(WANDB)"
-EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") --wandb "$(WANDB)"
+VIEW = --wandb "$(WANDB)" $(if $(NOTES),--notes "$(NOTES)")
+PART = $(COMMON) $(VIEW)
+EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") $(VIEW)
 
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -75,6 +77,12 @@ check: setup ## the data doctor: damaged pictures, wrong points, duplicates, lea
 dashboard: setup ## W&B's terminal dashboard over the runs made here
 	@$(BIN)/foldmark dashboard
 
+sync: setup ## upload the W&B runs made offline, each once (after `.venv/bin/wandb login`)
+	@$(BIN)/foldmark sync
+
+workspace: .venv/workspace ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
+	@$(BIN)/foldmark workspace
+
 bench: setup ## measure loading, training and prediction rates; writes benchmarks/
 	@$(BIN)/foldmark bench $(SETTINGS)
 
@@ -90,6 +98,10 @@ lint: setup ## check the code's style
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+
+.venv/workspace: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[workspace]'
+	@touch $@
 
 setup: .venv/installed ## make .venv and install into it, if that is not done
 

@@ -5,16 +5,20 @@ import os
 import pty
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from foldmark.errors import UserError
-from foldmark.tracking import dashboard, start
+from foldmark.tracking import start
+from foldmark.wandb_runs import dashboard, sync
+from tests.conftest import assert_refused
 
 SOURCE = Path(__file__).parent.parent / "src"
 
@@ -41,12 +45,15 @@ from pathlib import Path
 import numpy as np
 from foldmark.tracking import start
 config = {"train": {"lr": 0.001, "epochs": 4}, "fold": 1}
-with start("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), "offline") as tracker:
+about = {"notes": "a try", "tags": ["real faces", "cells head"]}
+with start("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), "offline", **about) as tracker:
     for epoch in EPOCHS:
         tracker.log({"val/nme": 10.0 - epoch}, epoch)
-        tracker.pictures("held-out faces", [(np.full((30, 40, 3), 50 * i, np.uint8), f"face {i}") for i in range(3)], epoch)
+        pictures = [(np.full((30, 40, 3), 50 * i, np.uint8), f"face {i}") for i in range(3)]
+        tracker.show(lambda wandb: {"held-out faces": [wandb.Image(face, caption=name) for face, name in pictures]}, epoch)
     tracker.summary({"oof_nme": 6.5})
 """
+SYNC = "import sys; sys.argv = ['foldmark', 'sync']; from foldmark.cli import main; main()"
 
 
 def records(run: Path) -> list[dict]:
@@ -76,6 +83,7 @@ def test_an_offline_run_reads_back_and_a_resumed_fold_is_the_same_run(outside, t
         run = next(record["run"] for record in there if record["type"] == "run")
         assert (run["project"], run["run_group"], run["job_type"]) == ("foldmark", "resnet18", "train")
         assert (run["run_id"], run["display_name"]) == (kept, "resnet18-fold1")
+        assert (run["notes"], run["tags"]) == ("a try", ["real faces", "cells head"])
         assert run["config"]["update"]["train"] == {"lr": 0.001, "epochs": 4}
         history = [record["history"]["item"] for record in there if record["type"] == "history"]
         assert [(row["_step"], row["val/nme"]) for row in history] == [(epoch, 10.0 - epoch) for epoch in epochs]
@@ -84,6 +92,21 @@ def test_an_offline_run_reads_back_and_a_resumed_fold_is_the_same_run(outside, t
         assert all((segment / "files" / name).is_file() for name in shown["filenames"])
         updates = [record["summary"]["update"] for record in there if record["type"] == "summary"]
         assert any(update.get("oof_nme") == 6.5 for update in updates)
+
+
+def test_a_run_is_kept_in_this_folder_and_tells_neither_host_nor_paths(outside, tmp_path):
+    show = "    tracker.show(lambda wandb: {'faces': wandb.Table(columns=['x'], data=[[1]])})\n"
+    named = "import socket; socket.gethostname = lambda: 'a-very-special-host'\n"
+    done = outside(named + FOLD.replace("EPOCHS", "(0, 1)") + show)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    written = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file() and path.suffix != ".log"]
+    assert any(path.suffix == ".wandb" for path in written)
+    assert any("staging" in path.parts for path in written)
+    for path in written:
+        assert path.name not in ("wandb-metadata.json", "requirements.txt")
+        assert b"a-very-special-host" not in path.read_bytes(), path
+        assert sys.executable.encode() not in path.read_bytes(), path
 
 
 def test_a_wandb_that_cannot_start_costs_one_warning(outside, tmp_path):
@@ -147,7 +170,7 @@ def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):
     run = tmp_path / "wandb" / "offline-run-20260101_000000-a" / "run-a.wandb"
     run.parent.mkdir(parents=True)
     run.touch()
-    code = f"from pathlib import Path; from foldmark.tracking import dashboard; dashboard(Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; from foldmark.wandb_runs import dashboard; dashboard(Path({str(tmp_path)!r}))"
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert "needs a terminal" in done.stderr.splitlines()[-1]
@@ -159,7 +182,7 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
     if process == 0:
         os.chdir(tmp_path)
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"}
-        code = "import sys; from foldmark.tracking import dashboard; sys.exit(dashboard())"
+        code = "import sys; from foldmark.wandb_runs import dashboard; sys.exit(dashboard())"
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     shown, status, deadline = b"", None, time.monotonic() + 40
     while status is None and time.monotonic() < deadline:
@@ -173,3 +196,59 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
     os.close(terminal)
     assert status == 0
     assert b"resnet18-fold1" in shown
+
+
+def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, tmp_path):
+    with pytest.raises(UserError, match="make train"):
+        sync(tmp_path)
+    assert outside(FOLD.replace("EPOCHS", "(0, 1)")).returncode == 0
+    assert_refused(outside(SYNC), "not logged in", "wandb login")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        began = time.monotonic()
+        done = outside(SYNC, WANDB_API_KEY="0123456789" * 4, WANDB_BASE_URL=address)
+    assert_refused(done, "network")
+    assert time.monotonic() - began < 60
+
+
+def test_an_uploaded_run_is_not_sent_again_and_a_growing_one_not_yet(outside, tmp_path):
+    assert outside(FOLD.replace("EPOCHS", "(0, 1)")).returncode == 0
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    run.with_name(f"{run.name}.synced").touch()  # as W&B marks it
+    done = outside(SYNC)
+    assert (done.returncode, done.stdout.count("nothing to do")) == (0, 1), done.stderr
+
+    grows = (
+        FOLD.replace("EPOCHS", "(0, 1)").replace("fold1", "fold2").replace("    tracker.summary", "    import os; os._exit(9)", 1)
+    )
+    assert outside(grows).returncode == 9
+    done = outside(SYNC)
+    assert done.returncode == 0, done.stderr
+    assert "resnet18-fold2" in done.stdout
+    assert "still being written" in done.stdout
+
+
+def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, tmp_path):
+    command = SYNC.replace("'sync'", "'workspace'")
+    if not find_spec("wandb_workspaces"):
+        assert_refused(outside(command), "make workspace")
+    (tmp_path / "there" / "wandb_workspaces").mkdir(parents=True)
+    (tmp_path / "there" / "wandb_workspaces" / "__init__.py").touch()
+    assert_refused(outside(command, tmp_path / "there"), "not logged in")
+
+
+def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_side():
+    pytest.importorskip("wandb_workspaces", reason="the extra `workspace` is not installed")
+    from foldmark.workspace import FIGURES, workspace
+
+    page = workspace("somebody")
+    curves, variants, faces, errors = (section.panels for section in page.sections)
+    assert (page.entity, page.project) == ("somebody", "foldmark")
+    assert {(panel.groupby, panel.groupby_aggfunc, panel.groupby_rangefunc) for panel in curves} == {("Group", "mean", "stddev")}
+    assert ["held_out/nme"] in [panel.y for panel in curves]
+    assert [panel.metrics for panel in variants[: len(FIGURES)]] == [[key] for key in FIGURES]
+    assert [panel.table_name for panel in faces[:1]] == ["all_faces"]
+    assert errors[2].media_keys == ["uncertainty_reliability"]
+    # What is sent when it is saved: W&B's own model of a page takes it.
+    assert page._to_model().entity == "somebody"

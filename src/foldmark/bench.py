@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -21,7 +20,7 @@ from foldmark.augment import TrainingFaces
 from foldmark.config import Config
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
-from foldmark.device import pick_device, synchronise
+from foldmark.device import peak_memory_mb, pick_device, synchronise
 from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import write_text
@@ -73,7 +72,7 @@ def bench(config: Config, data: Data, device_name: str) -> None:
         **training_rates(run, device),
         **store_rates(faces, config, store),
         "prediction with flip, pictures/s": prediction_rate(run, device),
-        "peak memory, MB": round(peak_memory_mb()),
+        "peak memory, MB": round(peak_memory_mb(device)),
     }
     for key, value in figures.items():
         console.print(f"{key}: {value}")
@@ -174,12 +173,6 @@ def endless(epoch: Callable[[int], Iterator]) -> Iterator:
     while True:
         yield from epoch(number)
         number += 1
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held. Linux counts in KB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
 def machine(device: torch.device) -> str:

@@ -25,6 +25,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 File = Annotated[str, typer.Argument(help="A competition file, such as submissions/resnet18.csv.")]
 Wandb = Annotated[str, typer.Option(help="offline, online or disabled.")]
+Notes = Annotated[str, typer.Option(help="Notes that W&B shows beside the run.")]
 
 
 @app.command()
@@ -36,6 +37,7 @@ def train(
     folds: Annotated[str, typer.Option(help='Which folds, such as "0 1". [default: all]')] = "",
     device: Device = "auto",
     wandb: Wandb = "offline",
+    notes: Notes = "",
 ) -> None:
     """Train the folds of an experiment, going on where it was interrupted."""
     from foldmark.experiment import experiments
@@ -45,7 +47,7 @@ def train(
     from foldmark import pipeline
 
     for member, settings in members.items():
-        pipeline.train(member, settings, data, asked_folds, device, wandb)
+        pipeline.train(member, settings, data, asked_folds, device, wandb, notes)
 
 
 @app.command()
@@ -56,6 +58,7 @@ def csv(
     set_: Set = None,
     device: Device = "auto",
     wandb: Wandb = "offline",
+    notes: Notes = "",
 ) -> None:
     """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
     from foldmark.experiment import experiments
@@ -63,7 +66,7 @@ def csv(
     label, members, data = experiments(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    pipeline.make_csv(label, list(members), data, _overrides(set_), device, wandb)
+    pipeline.make_csv(label, list(members), data, _overrides(set_), device, wandb, notes)
 
 
 @app.command()
@@ -74,6 +77,7 @@ def submit(
     set_: Set = None,
     device: Device = "auto",
     wandb: Wandb = "offline",
+    notes: Notes = "",
     competition: Annotated[str | None, typer.Option(help="Kaggle competition to upload to.")] = None,
 ) -> None:
     """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
@@ -82,7 +86,7 @@ def submit(
     label, members, data = experiments(data_root, config, name, _overrides(set_))
     from foldmark import pipeline
 
-    pipeline.submit(label, list(members), data, _overrides(set_), device, wandb, competition)
+    pipeline.submit(label, list(members), data, _overrides(set_), device, wandb, competition, notes)
 
 
 @app.command("check-submission")
@@ -191,11 +195,12 @@ def part(
     set_: Set = None,
     device: Device = "auto",
     wandb: Wandb = "offline",
+    notes: Notes = "",
 ) -> None:
     """Rerun a part of the course on the IMM faces; figures and a page in runs/<part>."""
     from foldmark import parts
 
-    parts.run_part(name, data_root, _overrides(set_), device, wandb)
+    parts.run_part(name, data_root, _overrides(set_), device, wandb, notes)
 
 
 @app.command()
@@ -213,9 +218,25 @@ def check(config: Config = None, data_root: DataRoot = Path("data"), set_: Set =
 @app.command()
 def dashboard() -> None:
     """Open W&B's terminal dashboard over the runs made here."""
-    from foldmark import tracking
+    from foldmark import wandb_runs
 
-    raise typer.Exit(tracking.dashboard(Path()))
+    raise typer.Exit(wandb_runs.dashboard())
+
+
+@app.command()
+def sync() -> None:
+    """Upload the offline W&B runs made here, each once."""
+    from foldmark import wandb_runs
+
+    wandb_runs.sync()
+
+
+@app.command()
+def workspace() -> None:
+    """Save a page of curves, worst faces and variants over the uploaded runs in W&B."""
+    from foldmark import workspace
+
+    workspace.save_workspace()
 
 
 @app.command()

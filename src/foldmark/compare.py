@@ -22,12 +22,11 @@ from foldmark.ensemble import Oof, load_model, read_experiment_oof
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.files import write_text
-from foldmark.metrics import face_nme, region_nme, scores
+from foldmark.metrics import face_nme, failures, region_nme, scores
 from foldmark.model import parameters
 from foldmark.progress import console
 from foldmark.run import RUNS, Run, finished_folds, open_run, read_summary, stored_config
 
-FAILURE = 8.0  # percent; a face with a larger NME counts as failed
 CONSISTENCY_FACES = 100  # of the first finished fold
 RESAMPLES = 2000
 LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
@@ -102,7 +101,7 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
         "MAE px": f"{figures['mae_px']:.2f}",
         "NME %": f"{figures['nme']:.2f}",
         "95 %": f"{low:.2f} to {high:.2f}",
-        "over 8 %": f"{100 * (variant.nme > FAILURE).mean():.1f} %",
+        "over 8 %": f"{failures(variant.nme):.1f} %",
         "to the best": _to_the_best(variant, best),
         "moves %": f"{kept_consistency(run, folds[0], model, device):.2f}",
         "minutes": f"{sum(read_summary(run.fold_folder(fold))['seconds'] for fold in folds) / 60:.0f}",
@@ -151,6 +150,7 @@ def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
     together = [variant for variant in whole if _same_split(variant.oof, whole[0].oof)]
     if len(together) < 2:
         console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
+        console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
         return
 
     def blended(members: list[Variant]) -> Blend:
@@ -164,7 +164,7 @@ def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
     weights = ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in zip(kept, result.weights, strict=True))
     names = ", ".join(variant.name for variant in kept)
     console.print(f"best blend: {weights}: out-of-fold, nested, MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %")
-    console.print(f"to make its file:  echo 'blend: [{names}]' > configs/best.yaml && make csv CONFIG=best", markup=False)
+    console.print(f"Next, to make its file: echo 'blend: [{names}]' > configs/best.yaml && make csv CONFIG=best", markup=False)
 
 
 def _is_whole(variant: Variant) -> bool:

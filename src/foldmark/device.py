@@ -1,5 +1,6 @@
 """Which device to compute on, and which of its ways to compute is the fastest: measured, not guessed."""
 
+import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -7,6 +8,7 @@ from itertools import product
 import torch
 
 from foldmark.errors import UserError
+from foldmark.files import MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory in use so far: on CUDA that of the device, else the process's; None on Windows, which does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (MEGABYTE if sys.platform == "darwin" else 1024)  # bytes there, kilobytes elsewhere
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -64,7 +64,7 @@ def check(data: Data, config: Config) -> bool:
     made = _write(diagnosis, data)
     console.print(f"made: {', '.join(map(str, made))}")
     unsafe = [finding.check for finding in diagnosis.findings if finding.found and finding.level == UNSAFE]
-    console.print(f"training is NOT safe: {'; '.join(unsafe)}." if unsafe else "training is safe.")
+    console.print(f"training is NOT safe: {'; '.join(unsafe)}." if unsafe else "training is safe. Next: make train")
     return diagnosis.safe
 
 

@@ -33,6 +33,7 @@ def fetch(data_root: Path, *, ibug: str | None = None, test_list: str | None = N
         _bring_set(IMM, addresses[IMM], data_root)
         folder = _bring_set(IBUG, addresses[IBUG], data_root)
         _bring_test_list(addresses[TEST_LIST], folder, data_root)
+    console.print(f"Next: make check DATA_ROOT={data_root}" if data_root != Path("data") else "Next: make check")
 
 
 def _address(source: Source, given: str | None) -> str | None:

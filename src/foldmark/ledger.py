@@ -122,7 +122,7 @@ def note_score(submission: Path, leaderboard: str, path: Path = LEDGER) -> None:
         raise UserError(f"{submission}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
     row["leaderboard"] = f"{score:g}"
     _write(path, ledger)
-    console.print(f"{path}: {submission.name} scored {score:g}; make ledger shows all.")
+    console.print(f"{path}: {submission.name} scored {score:g}. Next: make ledger (all files, foretold against scored)")
 
 
 def show_ledger(path: Path = LEDGER) -> None:

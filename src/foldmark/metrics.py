@@ -4,6 +4,8 @@ import numpy as np
 
 from foldmark.faces import Faces
 
+FAILURE = 8.0  # percent; a face with a larger NME counts as failed
+
 
 def mae_px(points_px: np.ndarray, faces: Faces) -> float:
     """The competition's metric: mean |predicted - true| over all coordinates, in original pixels."""
@@ -42,5 +44,15 @@ def scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
 
 def region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
     """The NME in percent of each region of the markup."""
+    return {name: float(errors.mean()) for name, errors in face_region_nme(points_px, faces).items()}
+
+
+def face_region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, np.ndarray]:
+    """The NME in percent (n,) of each face in each region of the markup."""
     distances = np.linalg.norm(points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
-    return {name: float(100 * distances[:, points].mean()) for name, points in faces.markup.regions.items()}
+    return {name: 100 * distances[:, points].mean(axis=1) for name, points in faces.markup.regions.items()}
+
+
+def failures(nme: np.ndarray) -> float:
+    """The share of faces, in percent, whose NME (n,) is over 8 %."""
+    return float(100 * (nme > FAILURE).mean())

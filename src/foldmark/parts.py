@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 import torch
 
+from foldmark import wandb_view
 from foldmark.config import load_config
 from foldmark.consistency import shift_consistency
 from foldmark.data import Data
@@ -23,8 +24,9 @@ from foldmark.files import write_text
 from foldmark.metrics import face_nme
 from foldmark.model import parameters
 from foldmark.pipeline import mean_face_scores, train_one
-from foldmark.progress import console
+from foldmark.progress import console, made
 from foldmark.run import RUNS, Run, open_run, read_oof, read_summary
+from foldmark.training_table import TrainingTable
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Trained:
         return load_model(run.fold_folder(0) / "last.pt", run.config, run.faces.markup.count, device)
 
 
-def run_part(name: str, data_root: Path, overrides: list[str], device_name: str, wandb_mode: str) -> None:
+def run_part(name: str, data_root: Path, overrides: list[str], device_name: str, wandb_mode: str, notes: str = "") -> None:
     """Train what is not yet trained of a part, then write its results and its page, and print the figures."""
     from foldmark.parts_page import write_part_page
 
@@ -114,33 +116,46 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
         load_config(setting.config, [*setting.changes, *overrides])
     data = find_or_draw(data_root, "imm")
     folder = RUNS / (f"{name}-drawn" if data.drawn else name)
-    compared = [train_setting(folder, setting, data, overrides, device, wandb_mode, part.name) for setting in part.compared]
-    varied = {
-        what: [train_setting(folder, setting, data, overrides, device, wandb_mode, part.name) for setting in settings]
-        for what, settings in part.varied.items()
-    }
+
+    def trained(setting: Setting) -> Trained:
+        return train_setting(folder, setting, data, overrides, device, wandb_mode, part.name, notes)
+
+    compared = [trained(setting) for setting in part.compared]
+    varied = {what: [trained(setting) for setting in settings] for what, settings in part.varied.items()}
     rows = results(compared, device)
     write_text(folder / "results.csv", pandas.DataFrame(rows).to_csv(index=False))
     page = write_part_page(folder, part, data, compared, varied, rows, device)
     for row in rows:
         console.print("  ".join(f"{key} {value}" if key != "setting" else str(value) for key, value in row.items()))
-    console.print(f"made: {folder}/results.csv and figures/. Page to open: {page}")
+    following = {"part1": "make part2", "part2": "make train (part 3: iBUG), or make extra"}.get(name)
+    made(f"{folder}/results.csv and figures/. Page to open: {page}", following)
 
 
 def train_setting(
-    folder: Path, setting: Setting, data: Data, overrides: list[str], device: torch.device, wandb_mode: str, job_type: str
+    folder: Path,
+    setting: Setting,
+    data: Data,
+    overrides: list[str],
+    device: torch.device,
+    wandb_mode: str,
+    job_type: str,
+    notes: str,
 ) -> Trained:
-    runs, summaries = [], []
-    for seed in range(setting.seeds):
-        config = load_config(setting.config, [*setting.changes, f"train.seed={seed}", *overrides])
-        label = setting.label.replace(" ", "-")
-        run = open_run(f"{folder.name}/{label}-seed{seed}", config, data)
-        summary = read_summary(run.fold_folder(0))
-        if not summary:
-            console.print(f"{setting.label}, seed {seed}:")
-            summary = train_one(folder.name, run, 0, [0], device, wandb_mode, job_type)
-        runs.append(run)
-        summaries.append(summary)
+    configs = [load_config(setting.config, [*setting.changes, f"train.seed={seed}", *overrides]) for seed in range(setting.seeds)]
+    label, tags = setting.label.replace(" ", "-"), wandb_view.tags(configs[0], drawn=data.drawn)
+    runs = [open_run(f"{folder.name}/{label}-seed{seed}", config, data) for seed, config in enumerate(configs)]
+    summaries = [read_summary(run.fold_folder(0)) for run in runs]
+    if all(summaries):
+        return Trained(setting, runs, summaries)
+    names = [f"{setting.label}, seed {seed}" for seed in range(setting.seeds)]
+    with TrainingTable(names, configs[0].train.epochs, what="setting") as table:
+        for index, (run, row) in enumerate(zip(runs, table.rows, strict=True)):
+            if summaries[index]:
+                row.finished(summaries[index])
+                continue
+            summaries[index] = train_one(
+                folder.name, run, 0, row, device, wandb_mode, job_type=job_type, notes=notes, tags=[*tags, setting.label]
+            )
     return Trained(setting, runs, summaries)
 
 

@@ -1,22 +1,19 @@
-"""Weights & Biases as a view: one run a fold, the folds of an experiment in one group.
+"""How to talk to Weights & Biases safely: one run a fold, the folds of an experiment in one group.
 
-`metrics.csv` in the run folder is the truth; what is here only shows it. So trouble with W&B costs one warning and the
-view, never the training: every call is caught, and none may take longer than its limit.
+`metrics.csv` in the run folder is the truth; W&B only shows it, what of it stands in `wandb_view`. So trouble with W&B costs
+one warning and the view, never the training: every call is caught, and none may take longer than its limit.
 """
 
 import os
 import re
 import secrets
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
-
-import numpy as np
 
 from foldmark.errors import UserError
 from foldmark.files import write_text
@@ -26,6 +23,7 @@ ID_FILE = "wandb_id.txt"
 
 # Seconds. A start takes about two and a call milliseconds; only a hanging service or network reaches these.
 START_LIMIT, NETWORK_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 15, 60
+UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
 
 class Tracker:
@@ -34,26 +32,57 @@ class Tracker:
     def __init__(self, run: Any = None):
         self._run = run
 
-    def log(self, values: dict[str, Any], step: int) -> None:
-        """Numbers of one step. W&B drops a step lower than the run's last one."""
+    @property
+    def running(self) -> bool:
+        """Whether anybody looks: what takes time to draw need not be drawn for nobody."""
+        return self._run is not None
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        """Numbers of one step, None for the next one. W&B drops a step lower than the run's last one."""
         self._tell(lambda run: run.log(values, step=step))
 
-    def pictures(self, key: str, pictures: list[tuple[np.ndarray, str]], step: int) -> None:
-        """Pictures, uint8 (H, W, 3) RGB, each with its caption."""
+    def show(self, build: Callable[[Any], dict[str, Any]], step: int | None = None, seconds: float = CALL_LIMIT) -> None:
+        """Pictures, tables and charts: `build` makes them from the wandb module, by the keys they are logged under."""
 
         def send(run: Any) -> None:
             import wandb
 
-            run.log({key: [wandb.Image(picture, caption=caption) for picture, caption in pictures]}, step=step)
+            run.log(build(wandb), step=step)
 
-        self._tell(send)
+        self._tell(send, seconds)
+
+    def artifact(
+        self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, copied: bool = True, used: bool = False
+    ) -> None:
+        """A version of the artifact `name`: what this run made or, if `used`, what it was made from.
+
+        W&B tells versions by their content, so a file that another run logged is that run's version again. It knows uses
+        only online: offline, the metadata of what is made has to say them. Files that will not change need not be `copied`
+        until they are uploaded.
+        """
+
+        def send(run: Any) -> None:
+            import wandb
+
+            if used and run.offline:
+                return
+            artifact = wandb.Artifact(_plain(name), type=kind, metadata=metadata)
+            for path in files:
+                artifact.add_file(str(path), policy="mutable" if copied else "immutable", skip_cache=True)
+            if used:
+                run.use_artifact(artifact)
+            else:
+                run.log_artifact(artifact)
+
+        self._tell(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
 
     def summary(self, values: dict[str, Any]) -> None:
         """The figures that stand for the whole run."""
         self._tell(lambda run: run.summary.update(values))
 
     def finish(self, failed: bool = False) -> None:
-        self._tell(lambda run: run.finish(exit_code=int(failed)), FINISH_LIMIT)
+        limit = FINISH_LIMIT if self._run is None or self._run.offline else UPLOAD_LIMIT + FINISH_LIMIT
+        self._tell(lambda run: run.finish(exit_code=int(failed)), limit)
         self._run = None
 
     def __enter__(self) -> "Tracker":
@@ -67,13 +96,23 @@ class Tracker:
         if run is None:
             return
         try:
-            _within(seconds, lambda: call(run))
+            within(seconds, lambda: call(run))
         except Exception as error:
             self._run = None
             _go_on_without(error)
 
 
-def start(experiment: str, name: str, job_type: str, config: dict, folder: Path, mode: str = "offline") -> Tracker:
+def start(
+    experiment: str,
+    name: str,
+    job_type: str,
+    config: dict,
+    folder: Path,
+    mode: str = "offline",
+    *,
+    notes: str = "",
+    tags: Sequence[str] = (),
+) -> Tracker:
     """Start a W&B run under wandb/ in the current folder, or go on with the one whose id `folder` holds.
 
     `mode` is offline, online or disabled; the environment variable WANDB_MODE replaces the default, offline. Online
@@ -86,34 +125,28 @@ def start(experiment: str, name: str, job_type: str, config: dict, folder: Path,
         raise UserError(f"WANDB_MODE={mode}: no such mode; use offline, online or disabled.")
     if mode == "disabled":
         return Tracker()
-    # Without this, W&B's service looks up a host name even for an offline run.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    about = {"group": experiment, "name": name, "job_type": job_type, "config": config}
+    stay_in_this_folder()
+    about = {"group": experiment, "name": name, "job_type": job_type, "config": config, "notes": notes or None, "tags": tags}
     try:
         if mode == "online":
             try:
-                return Tracker(_within(START_LIMIT, lambda: _init(about, folder, "online")))
+                return Tracker(within(START_LIMIT, lambda: _init(about, folder, "online")))
             except Exception as error:
-                print(f"W&B: {name} stays offline ({_one_line(error)}); `make sync` uploads it later.", file=sys.stderr)
+                print(f"W&B: {name} stays offline ({one_line(error)}); `make sync` uploads it later.", file=sys.stderr)
                 _tear_down()  # or its service would still hold the run's id
                 mode = "offline"
-        return Tracker(_within(START_LIMIT, lambda: _init(about, folder, mode)))
+        return Tracker(within(START_LIMIT, lambda: _init(about, folder, mode)))
     except Exception as error:
         _go_on_without(error)
         return Tracker()
 
 
-def dashboard(folder: Path = Path()) -> int:
-    """Open W&B's terminal dashboard over the runs in `folder`/wandb and return its exit code.
-
-    Raises UserError when there is nothing to show, or no terminal to show it in.
-    """
-    runs = folder / "wandb"
-    if not any(runs.glob("*run-*/run-*.wandb")):
-        raise UserError(f"{runs}: no runs to show yet; `make train` makes the first one.")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError(f"{runs}: the dashboard needs a terminal; `wandb leet inspect --summary {runs}` prints the latest run.")
-    return subprocess.run([sys.executable, "-m", "wandb", "leet", "run", str(runs)]).returncode
+def stay_in_this_folder() -> None:
+    """Keep W&B from writing outside wandb/, and from looking up a host name even for an offline run. Where the user has set
+    folders, they hold. These are relative, so that an experiment's folder can move between training and upload."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_DATA_DIR", "wandb")
+    os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")
 
 
 def _init(about: dict, folder: Path, mode: str) -> Any:
@@ -129,7 +162,14 @@ def _init(about: dict, folder: Path, mode: str) -> Any:
         save_code=False,
         disable_git=True,
         init_timeout=NETWORK_LIMIT,
-        finish_timeout=FINISH_LIMIT / 2,
+        finish_timeout=FINISH_LIMIT / 2 if mode == "offline" else UPLOAD_LIMIT,
+        # A run may be shown to others: neither the machine's name nor where it keeps its files is theirs to know.
+        host="",
+        program="foldmark",
+        x_executable="python",
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
     )
     return wandb.init(
         project=PROJECT, dir=".", mode=mode, id=_run_id(folder, about["name"]), resume="allow", settings=settings, **about
@@ -143,12 +183,17 @@ def _run_id(folder: Path, name: str) -> str:
     kept = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
     if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
         return kept
-    made = f"{re.sub(r'[^a-zA-Z0-9_.-]', '-', name)[:80]}-{secrets.token_hex(3)}"
+    made = f"{_plain(name)[:80]}-{secrets.token_hex(3)}"
     write_text(path, made + "\n")
     return made
 
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
+def _plain(name: str) -> str:
+    """The name in the letters that W&B allows for ids and artifacts."""
+    return re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
+
+
+def within(seconds: float, call: Callable[[], Any]) -> Any:
     """The result of `call`, made in a thread that is left behind when it takes longer (TimeoutError)."""
     outcome = Future()
 
@@ -163,7 +208,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _go_on_without(error: Exception) -> None:
-    print(f"W&B: going on without it ({_one_line(error)}); metrics.csv has everything.", file=sys.stderr)
+    print(f"W&B: going on without it ({one_line(error)}); metrics.csv has everything.", file=sys.stderr)
     # Else W&B's exit hook prints a traceback, or waits for a dead service, when the process ends.
     _tear_down()
 
@@ -175,8 +220,8 @@ def _tear_down() -> None:
         wandb.teardown()
 
     with suppress(Exception):
-        _within(5, tear_down)
+        within(5, tear_down)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__

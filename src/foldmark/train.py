@@ -16,14 +16,14 @@ from foldmark import geometry
 from foldmark.augment import TrainingFaces, centre_affine
 from foldmark.checkpoint import PREVIOUS, latest_checkpoint, push_checkpoint, save_checkpoint
 from foldmark.config import Config, TrainConfig
-from foldmark.device import Speed, measure_speed
+from foldmark.device import Speed, measure_speed, peak_memory_mb
 from foldmark.errors import UserError
 from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import digest, write_text
 from foldmark.losses import LOSSES
 from foldmark.metrics import scores
-from foldmark.model import build_model
+from foldmark.model import build_model, parameters
 from foldmark.predict import predict_points
 from foldmark.pretrained import load_pretrained
 from foldmark.run import Run, write_oof
@@ -89,7 +89,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
             difference_crop = (points_crop - truth_crop).cpu().numpy()
             errors.append(batch_errors(difference_crop, data.px_per_crop[rows], run.faces.boxes_px[rows]))
             on_batch(epoch + (batch + 1) / steps_per_epoch, errors[-1]["train_mae_px"])
-        seconds = time.perf_counter() - started
+        seconds, memory = time.perf_counter() - started, peak_memory_mb(device)
 
         row = {
             "epoch": epoch + 1,
@@ -98,6 +98,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
             "lr": optimizer.param_groups[0]["lr"],
             "seconds": round(seconds, 2),
             "faces_per_second": round(steps_per_epoch * config.train.batch / seconds, 1),
+            "memory_mb": memory and round(memory),
             "mae_px": None,
             "nme": None,
             "mse": None,
@@ -136,6 +137,7 @@ def finish(run: Run, fold: int, averaged: nn.Module, data: FoldData, history: li
         "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
         "epochs": len(history),
         "seconds": round(sum(row["seconds"] for row in history), 1),
+        "parameters": parameters(averaged),
     }
     # The optimizer's state is two thirds of the file and of no use any more.
     push_checkpoint(folder, {"averaged": averaged.state_dict(), "history": history, "best": best})

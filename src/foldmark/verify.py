@@ -41,6 +41,7 @@ def verify(csv: Path, data: Data, device_name: str) -> None:
         raise UserError(f"{csv}: {difference}{changed}{circumstances}; make csv writes it anew.")
     experiments = ", ".join(f"{len(experiment.folds)} of {experiment.name}" for experiment in record.experiments)
     console.print(f"{csv}: identical to the last byte to what its checkpoints give ({experiments}; {len(data.test)} faces).")
+    console.print(f"Next: make submit, or once it is scored: make score FILE={csv} LB=<score>", markup=False)
 
 
 def _largest_difference(csv: Path, points_px: np.ndarray, faces: Faces) -> str:
