@@ -107,7 +107,7 @@ def test_each_epoch_shows_what_metrics_csv_says_and_the_same_twelve_faces(runs, 
 def test_the_table_has_every_held_out_face_once_the_worst_first_with_its_worst_region(runs, workplace, faces):
     rows, points_px, _ = read_oof(workplace / "runs" / "a" / "fold0")
     held_out = faces.take(rows)
-    shown = table(workplace, runs["a-fold0"], "all_faces")
+    shown = table(workplace, runs["a-fold0"], "oof_faces")
     assert sorted(shown["picture"]) == sorted(held_out.pictures)
     assert shown["NME %"].is_monotonic_decreasing
     for _, row in shown.iterrows():
@@ -119,20 +119,20 @@ def test_the_table_has_every_held_out_face_once_the_worst_first_with_its_worst_r
         assert row["worst region"] == max(regions, key=regions.get)
         assert row["source"] == row["picture"].split("/")[0]
         assert (row["face"]["_type"], row["face"]["format"]) == ("image-file", "jpg")
-    assert len(table(workplace, runs["a-ensemble"], "all_faces")) == len(faces)
+    assert len(table(workplace, runs["a-ensemble"], "oof_faces")) == len(faces)
 
 
 def test_the_ensemble_shows_its_error_curve_regions_and_reliability(runs, workplace):
     run = runs["a-ensemble"]
-    nme = table(workplace, run, "all_faces")["NME %"].to_numpy()
-    curve = table(workplace, run, "cumulative_error_table").to_numpy()
+    nme = table(workplace, run, "oof_faces")["NME %"].to_numpy()
+    curve = table(workplace, run, "oof_cumulative_error_table").to_numpy()
     for limit, share in curve[::10]:
         assert share == pytest.approx(100 * (nme <= limit).mean(), abs=100 / len(nme))
-    regions = table(workplace, run, "error_per_region_table").set_index("region")["NME %"]
+    regions = table(workplace, run, "oof_error_per_region_table").set_index("region")["NME %"]
     assert set(regions.index) >= {"jaw", "nose", "left eye"}
     assert regions["jaw"] == pytest.approx(summary(run)["region/jaw"])
     (folder,) = (workplace / "wandb").glob("offline-run-*-a-ensemble-*")
-    drawn = folder / "files" / summary(run)["uncertainty_reliability.path"]
+    drawn = folder / "files" / summary(run)["oof_reliability.path"]
     assert drawn.read_bytes() == (workplace / "submissions" / "a-reliability.png").read_bytes()
 
 
@@ -143,7 +143,7 @@ def test_the_figures_to_sort_by_are_those_of_the_run_folder(runs, workplace):
         assert shown[f"oof_{key}"] == pytest.approx(stored[key])
     assert shown["parameters"] == stored["parameters"] > 1000
     assert shown["seconds"] == stored["seconds"]
-    nme = table(workplace, runs["a-fold1"], "all_faces")["NME %"]
+    nme = table(workplace, runs["a-fold1"], "oof_faces")["NME %"]
     assert shown["failures_over_8_percent"] == pytest.approx(100 * (nme > 8).mean())
     record = json.loads((workplace / "submissions" / "a.json").read_text())
     assert summary(runs["a-ensemble"])["oof_nme"] == pytest.approx(record["oof"]["nme"])

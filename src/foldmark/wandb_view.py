@@ -82,16 +82,16 @@ def show_oof(
             for index in table.index
         ]
         shown = {
-            "all_faces": wandb.Table(dataframe=table.assign(face=pictures)),
-            "cumulative_error": wandb.plot.line(
+            "oof_faces": wandb.Table(dataframe=table.assign(face=pictures)),
+            "oof_cumulative_error": wandb.plot.line(
                 wandb.Table(dataframe=curve), *curve.columns, title="Faces with at most this error, out of fold"
             ),
-            "error_per_region": wandb.plot.bar(
+            "oof_error_per_region": wandb.plot.bar(
                 wandb.Table(dataframe=regions), *regions.columns, title="NME per region, out of fold"
             ),
         }
         if reliability:
-            shown["uncertainty_reliability"] = wandb.Image(str(reliability))
+            shown["oof_reliability"] = wandb.Image(str(reliability))
         return shown
 
     tracker.show(build, seconds=30 + len(rows) / FACES_PER_SECOND)

@@ -79,16 +79,16 @@ def workspace(entity: str) -> "Workspace":
                 is_open=True,
                 layout_settings=pages.SectionLayoutSettings(columns=1, rows=2),
                 panels=[
-                    panels.WeavePanelSummaryTable(table_name="all_faces"),
+                    panels.WeavePanelSummaryTable(table_name="oof_faces"),
                     panels.MediaBrowser(media_keys=["held_out_faces"], num_columns=4),
                 ],
             ),
             pages.Section(
                 name="Errors: distribution, regions, uncertainty",
                 panels=[
-                    panels.WeavePanelSummaryTable(table_name="cumulative_error_table"),
-                    panels.WeavePanelSummaryTable(table_name="error_per_region_table"),
-                    panels.MediaBrowser(media_keys=["uncertainty_reliability"]),
+                    panels.WeavePanelSummaryTable(table_name="oof_cumulative_error_table"),
+                    panels.WeavePanelSummaryTable(table_name="oof_error_per_region_table"),
+                    panels.MediaBrowser(media_keys=["oof_reliability"]),
                 ],
             ),
         ],
