@@ -73,9 +73,7 @@ def mean_of_folds(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
     return mean_px, sum(np.square(spread_px) / len(parts) for _, spread_px in parts)
 
 
-def blend_members(
-    means_px: list[np.ndarray], variances: list[np.ndarray], weights: list[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def blend_members(means_px: list[np.ndarray], variances: list[np.ndarray], weights: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """The ensemble's points_px (n, k, 2) and spread_px (n, k), from those of its members as `mean_of_folds` gives them."""
     total = sum(weight * mean_px for weight, mean_px in zip(weights, means_px, strict=True))
     return total, joint_spread(np.stack(means_px), np.stack(variances), np.array(weights))

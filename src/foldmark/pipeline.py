@@ -11,6 +11,8 @@ from foldmark.config import Config
 from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.ensemble_fit import FILE as ENSEMBLE_FILE
+from foldmark.ensemble_fit import fit_ensemble
 from foldmark.files import only_process, write_text
 from foldmark.folds import read_split
 from foldmark.kaggle import upload_submission
@@ -51,6 +53,7 @@ def train(name: str, config: Config, data: Data, asked_folds: list[int] | None, 
             continue
         summary = train_one(name, run, fold, folds, device, wandb_mode)
         console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+    fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
     _, overall = oof_scores(run.folder, run.faces)
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
     console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
@@ -144,6 +147,7 @@ def make_csv(name: str, members: list[str], data: Data, overrides: list[str], de
         f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}"
     )
     _write_uncertainty(path, oof, spread_px, data)
+    fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
     settings = {"experiments": members, "weights": oof.blend.weights.tolist(), "folds": folds}
     with tracking.start(name, f"{name}-ensemble", "ensemble", settings, folders[0], wandb_mode) as tracker:
         tracker.summary({"oof_mae_px": overall["mae_px"], "oof_nme": overall["nme"], "folds": sum(map(len, folds))})
