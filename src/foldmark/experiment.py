@@ -1,6 +1,7 @@
 """What the user's settings mean: the experiment's name, config and data. Without torch, so that a wrong setting is
 answered at once."""
 
+import glob
 from pathlib import Path
 
 from foldmark.config import Config, load_variants
@@ -10,6 +11,7 @@ from foldmark.progress import console
 
 # Crops, drawn faces and measured speeds: all that can be made again.
 CACHE = Path("cache")
+RUNS = Path("runs")
 
 
 def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
@@ -49,3 +51,26 @@ def find_or_draw(data_root: Path, kind: str) -> Data:
     if data is None or data.drawn:
         console.print(BANNER.format(root=data_root, how=HOW_TO_GET[kind]))
     return data or drawn_data(CACHE, kind)
+
+
+def trained(config: str | None, name: str | None) -> tuple[str, list[str]]:
+    """The name of an experiment that is trained, and the runs that it consists of, as the user's settings for `train` mean
+    it; found among the runs, so that no data set is needed. One on real faces comes before one on drawn ones.
+
+    Raises UserError if there is none.
+    """
+    if name and not config:
+        return name, [name]
+    asked = [config] if config else ["resnet18", "drawn"]
+    choices = []
+    for stem in asked:
+        members = list(load_variants(stem)) if config else [stem]
+        label = name or Path(stem).stem
+        runs = [label] if len(members) == 1 else [f"{name}-{member}" for member in members] if name else members
+        choices.append((label, runs))
+        if not name and label != "drawn":
+            choices.append((f"{label}-drawn", [run if run == "drawn" else f"{run}-drawn" for run in runs]))
+    for label, runs in choices:
+        if all(any(RUNS.glob(f"{glob.escape(run)}/fold*/summary.json")) for run in runs):
+            return label, runs
+    raise UserError(f"{RUNS / choices[0][0]}: no finished fold to predict with; run make train with the same settings first.")

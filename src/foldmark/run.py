@@ -25,12 +25,10 @@ from foldmark.config import Config, check_config, config_text, differences, read
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
 from foldmark.errors import UserError
-from foldmark.experiment import CACHE
+from foldmark.experiment import CACHE, RUNS
 from foldmark.faces import Faces
 from foldmark.files import atomic_path, write_text
 from foldmark.folds import group_faces, hold_out_last, make_folds, read_split, write_split
-
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
