@@ -70,7 +70,7 @@ def draw_faces(
     """The picture with all its faces drawn in, its longer side between half of `longest` and `longest`; uint8 (H, W, 3) RGB.
 
     boxes (n, 4), points (n, k, 2) and std (n, k) in pixels of `picture`, which is uint8, grey or RGB. A faint disc about each
-    point has a radius of two standard deviations. With `boxed` each face has its box and, of several, its number from 1.
+    point has a radius of one standard deviation. With `boxed` each face has its box and, of several, its number from 1.
     """
     height, width = picture.shape[:2]
     scale = np.clip(longest / max(height, width), None, max(1.0, longest / 2 / max(height, width)))
@@ -83,7 +83,7 @@ def draw_faces(
         # As large as draw_points makes them in a crop about the box.
         unit = scale * max(box[2:]) / 340
         face = geometry.apply(to_canvas, face)
-        _draw_discs(canvas, face, 2 * scale * spread)
+        _draw_discs(canvas, face, scale * spread)
         if len(face) == markup.count:
             _draw_lines(canvas, face, markup, PREDICTION_RGB, unit)
         _draw_dots(canvas, face, PREDICTION_RGB, unit, least=1)
@@ -151,7 +151,7 @@ def _draw_discs(canvas: np.ndarray, points_canvas: np.ndarray, radii: np.ndarray
     over = canvas.copy()
     for centre, radius in zip(_fixed(points_canvas).tolist(), np.clip(radii, 0, max(canvas.shape)), strict=True):
         cv2.circle(over, centre, round(radius * 2**FRACTION_BITS), PREDICTION_RGB, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
-    cv2.addWeighted(over, 0.22, canvas, 0.78, 0, dst=canvas)
+    cv2.addWeighted(over, 0.3, canvas, 0.7, 0, dst=canvas)
 
 
 def _draw_box(canvas: np.ndarray, box_canvas: np.ndarray, label: str) -> None:
