@@ -277,22 +277,21 @@ def _predict(
     device: str,
 ) -> None:
     from foldmark.experiment import trained
+    from foldmark.find_faces import detector
+    from foldmark.photo_sources import find_photos, refuse_writing_into
 
     if run and (config or name):
         raise UserError("--run: names what --config and --name would; give one of them.")
     label, runs = ("+".join(Path(one).name for one in run), run) if run else trained(config, name)
+    sources = [path.expanduser() for path in sources]
+    out = out or Path("photos") / label
+    refuse_writing_into(sources, out)
+    photos = find_photos(sources, box or None)
+    if any(photo.boxes_px is None for photo in photos):
+        detector()
     from foldmark.photos import predict_photos
 
-    predict_photos(
-        [path.expanduser() for path in sources],
-        label,
-        runs,
-        out=out,
-        box=box or None,
-        draw=draw,
-        data_root=data_root,
-        device=device,
-    )
+    predict_photos(photos, label, runs, out, draw=draw, data_root=data_root, device=device)
 
 
 @app.command()

@@ -34,15 +34,18 @@ def experiments(
         raise UserError(f"CONFIG={config}: its configs are for different data sets, so they cannot be blended.")
     data = find_or_draw(data_root, kinds.pop())
     chosen = config or ("drawn" if data.drawn else "resnet18")
-    variants = {_own_name(stem, data): variant for stem, variant in load_variants(chosen, overrides).items()}
-    label = name or _own_name(Path(chosen).stem, data)
-    if len(variants) == 1:
-        return label, {label: next(iter(variants.values()))}, data
-    return label, {f"{name}-{stem}" if name else stem: variant for stem, variant in variants.items()}, data
+    variants = load_variants(chosen, overrides)
+    label, runs = _names(chosen, list(variants), name, data.drawn)
+    return label, dict(zip(runs, variants.values(), strict=True)), data
 
 
-def _own_name(stem: str, data: Data) -> str:
-    return f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
+def _names(config: str, members: list[str], name: str | None, drawn: bool) -> tuple[str, list[str]]:
+    """What `experiments` calls the whole, and each of its members."""
+    label, *runs = (f"{stem}-drawn" if drawn and stem != "drawn" else stem for stem in (Path(config).stem, *members))
+    label = name or label
+    if len(members) == 1:
+        return label, [label]
+    return label, [f"{name}-{run}" if name else run for run in runs]
 
 
 def find_or_draw(data_root: Path, kind: str) -> Data:
@@ -59,17 +62,12 @@ def trained(config: str | None, name: str | None) -> tuple[str, list[str]]:
 
     Raises UserError if there is none.
     """
-    if name and not config:
+    if name and not config and (RUNS / name).is_dir():
         return name, [name]
-    asked = [config] if config else ["resnet18", "drawn"]
-    choices = []
-    for stem in asked:
-        members = list(load_variants(stem)) if config else [stem]
-        label = name or Path(stem).stem
-        runs = [label] if len(members) == 1 else [f"{name}-{member}" for member in members] if name else members
-        choices.append((label, runs))
-        if not name and label != "drawn":
-            choices.append((f"{label}-drawn", [run if run == "drawn" else f"{run}-drawn" for run in runs]))
+    # Without a config, what `train` makes of none: first with the real faces, else with drawn ones.
+    choices = [(name or stem, [name or stem]) for stem in ("resnet18", "drawn")]
+    if config:
+        choices = [_names(config, list(load_variants(config)), name, drawn) for drawn in (False, True)]
     for label, runs in choices:
         if all(any(RUNS.glob(f"{glob.escape(run)}/fold*/summary.json")) for run in runs):
             return label, runs

@@ -37,13 +37,14 @@ def _look(grey: np.ndarray, scale: float) -> np.ndarray:
     size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     seen = grey if scale == 1 else cv2.resize(grey, size, interpolation=way)
-    found = _detector()(np.ascontiguousarray(seen))
+    found = detector()(np.ascontiguousarray(seen))
     boxes = [[face.left(), face.top(), face.width(), face.height()] for face in found]
     return np.array(boxes, np.float64).reshape(-1, 4) / scale
 
 
 @cache
-def _detector():
+def detector():
+    """dlib's detector, made once. Raises UserError where dlib is not installed."""
     try:
         import dlib
     except ImportError:

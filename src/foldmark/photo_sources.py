@@ -52,6 +52,16 @@ def find_photos(sources: list[Path], box: str | None = None) -> list[PhotoSource
     return [replace(photos[0], boxes_px=parse_boxes(box, "BOX"), boxes_from="BOX")]
 
 
+def refuse_writing_into(sources: list[Path], out: Path) -> None:
+    """Raise UserError where results would stand among the photos, and be taken for photos the next time."""
+    for source in sources:
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"{source}: the results would go into {out}, within the photos; name another folder with photos, or other "
+                "results with foldmark predict --out."
+            )
+
+
 def parse_boxes(text: str, where: str) -> np.ndarray:
     """Boxes (n, 4) from lines "x,y,w,h", or from JSON's [[x, y, w, h], ...]. Raises UserError for anything else."""
     boxes = []

@@ -20,12 +20,11 @@ from foldmark.errors import UserError
 from foldmark.files import digest, write_text
 from foldmark.find_faces import find_faces
 from foldmark.photo import colour_photo, read_photo
-from foldmark.photo_sources import PhotoSource, find_photos
+from foldmark.photo_sources import PhotoSource
 from foldmark.pictures import draw_faces, save_png, sheet
 from foldmark.predictor import Looks, Predictor, load
 from foldmark.progress import console, counting
 
-PHOTOS = Path("photos")
 TOGETHER = 16  # photos whose faces are predicted in common batches
 DECIMALS = 3
 # Colour copies that people look at: at most this many pixels on the longer side.
@@ -50,24 +49,20 @@ class PhotoFaces:
 
 
 def predict_photos(
-    sources: list[Path],
+    photos: list[PhotoSource],
     name: str,
     runs: list[str],
+    out: Path,
     *,
-    out: Path | None = None,
-    box: str | None = None,
     draw: bool = True,
     data_root: Path | None = None,
     device: str = "auto",
-) -> Path:
-    """Predict all faces of these photos (see `find_photos`) with the runs' ensemble, and write points, and with `draw`
-    pictures, to `out` or photos/<name>. Returns that folder.
+) -> None:
+    """Predict all faces of these photos with the runs' ensemble, called `name`, and write points, and with `draw` pictures, to
+    the folder `out`.
 
     A photo that cannot be used is named and passed over, one without a face is named. Raises UserError if no face is left.
     """
-    out = out or PHOTOS / name
-    _refuse_writing_into(sources, out)
-    photos = find_photos(sources, box)
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
     if predictor.drawn_faces:
         console.print(
@@ -84,13 +79,12 @@ def predict_photos(
     _tell(found, skipped)
     count = sum(len(photo.boxes_px) for photo in found)
     if not count:
-        raise UserError(f"{', '.join(map(str, sources))}: no face found in any photo, so nothing was predicted.")
+        raise UserError(f"no face found in any of {len(photos)} photos, so {out} is as it was; give boxes, or other photos.")
     made = _write(out, found, skipped, predictor, draw)
     if draw:
         save_png(out / "sheet.png", sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
         made += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
     console.print(f"made: {out} ({made}): {count} faces in {len(found)} photos", markup=False)
-    return out
 
 
 def picture_name(photo: str) -> str:
@@ -100,15 +94,6 @@ def picture_name(photo: str) -> str:
     if len(tail.encode()) > 200:
         tail = f"{tail[:40]}-{digest(tail)}"
     return f"{head}/{tail}.png" if head else f"{tail}.png"
-
-
-def _refuse_writing_into(sources: list[Path], out: Path) -> None:
-    for source in sources:
-        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"{source}: the results would go into {out}, within the photos; name another folder with photos, or other "
-                "results with --out."
-            )
 
 
 def _predict_together(photos: list[PhotoSource], predictor: Predictor, skipped: dict[str, str]) -> Iterator[PhotoFaces]:
