@@ -46,9 +46,10 @@ class EnsembleFit(BaseModel):
     members: list[FittedMember] = Field(min_length=1)
     calibration: FittedCalibration
 
-    @property
-    def weights(self) -> dict[str, float]:
-        return {member.run: member.weight for member in self.members}
+    def weights(self, folders: list[Path]) -> list[float]:
+        """The weights of these run folders, for which it holds."""
+        named = {member.run: member.weight for member in self.members}
+        return [named[folder.name] for folder in folders] if len(folders) > 1 else [1.0]
 
     @property
     def curve(self) -> Calibration:
@@ -56,6 +57,9 @@ class EnsembleFit(BaseModel):
 
     def holds_for(self, folders: list[Path]) -> bool:
         """Whether it was fitted for these run folders as they are now."""
+        if len(folders) == len(self.members) == 1:
+            # A run folder may be renamed and copied.
+            return self.members[0].folds == _folds(folders[0])
         return {member.run: member.folds for member in self.members} == {folder.name: _folds(folder) for folder in folders}
 
 

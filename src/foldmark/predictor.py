@@ -122,12 +122,12 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     markups = [_markup(config) for config in configs]
     if len({(markup.name, markup.count) for markup in markups}) > 1:
         raise UserError(f"{', '.join(map(str, folders))}: learnt different points, so they cannot be blended.")
-    where, weights = pick_device(device), fit.weights
+    where = pick_device(device)
     members = []
-    for folder, config in zip(folders, configs, strict=True):
+    for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
         paths = [folder / f"fold{fold}" / f"{config.predict.checkpoint}.pt" for fold in finished_folds(folder)]
         nets = [load_model(path, config, markups[0].count, where) for path in paths]
-        members.append(LoadedMember(config, nets, weights[folder.name]))
+        members.append(LoadedMember(config, nets, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
     return Predictor(name, markups[0], any(map(trained_on_drawn, folders)), where, members, fit.curve)
 
