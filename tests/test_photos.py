@@ -220,6 +220,7 @@ def test_all_kinds_of_photos_are_predicted_and_bad_ones_named(foldmark, at_work,
     (folder / "empty.jpg").touch()
     (folder / "notes.txt.box").write_text(box)
     (folder / "half.jpg.box").write_text(box)
+    (folder / "empty.jpg.box").write_text(box)
     before = content(folder)
     done = foldmark("photos", folder, "--name", "mine")
     assert done.returncode == 0, done.stderr
