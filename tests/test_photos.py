@@ -315,10 +315,10 @@ def test_any_other_text_is_refused_or_holds_boxes(text):
     assert (boxes[:, 2:] > 0).all()
 
 
-@given(st.lists(st.text("ab./", min_size=1, max_size=300), unique=True))
+@given(st.lists(st.lists(st.text("ab.", min_size=1, max_size=300), min_size=1, max_size=3).map("/".join), unique=True))
 def test_photos_with_names_of_their_own_get_pictures_of_their_own(names):
-    pictures = [picture_name(name) for name in names]
-    assert len(set(pictures)) == len(names)
+    pictures = [picture_name(name) for name in [*names, "sheet"]]
+    assert len({*pictures, "sheet.png"}) == len(names) + 2
     assert all(len(part) <= 220 for picture in pictures for part in picture.rpartition("/")[2:])
 
 

@@ -88,10 +88,10 @@ def predict_photos(
 
 
 def picture_name(photo: str) -> str:
-    """Name of the annotated picture: the photo's whole name, so that a.jpg and a.png stay apart, shortened only where a file
-    system would refuse it."""
+    """Name of the annotated picture: the photo's whole name, so that a.jpg and a.png stay apart; another only where a file
+    system would refuse it, or the contact sheet has it."""
     head, _, tail = photo.rpartition("/")
-    if len(tail.encode()) > 200:
+    if len(tail.encode()) > 200 or photo == "sheet":
         tail = f"{tail[:40]}-{digest(tail)}"
     return f"{head}/{tail}.png" if head else f"{tail}.png"
 
