@@ -14,12 +14,14 @@ TEST_LIST ?=## the same for the competition's test list
 IMM ?=## the same for the IMM Face Database
 COMPETITION ?=## Kaggle competition that `make submit` uploads to
 FILE ?=## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
+PHOTOS ?=## folder with photos of your own, or one photo, for `make photos`
+BOX ?=## the face's box x,y,w,h in that one photo, where none is found
 LB ?=## leaderboard's answer for score, such as 7.54
 PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard sync workspace bench test soak lint lock
+.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra photos dashboard sync workspace bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -71,6 +73,10 @@ part2: setup ## the course's part 2: all 58 points on IMM; figures and page in r
 extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 	@$(BIN)/foldmark part part2-extra $(PART)
 
+photos: .venv/photos-installed ## find the faces in your own PHOTOS, predict and draw them; photos/<experiment>
+	@$(BIN)/foldmark photos "$(PHOTOS)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)" \
+		$(if $(CONFIG),--config "$(CONFIG)") $(if $(NAME),--name "$(NAME)") $(if $(BOX),--box "$(BOX)")
+
 check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
 	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
 
@@ -95,9 +101,12 @@ soak: setup ## the tests that take chances: 21,000 generated bad inputs, and a r
 lint: setup ## check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+lock: ## renew requirements.lock and requirements-photos.lock from pyproject.toml (needs uv)
+	@$(LOCK) --extra dev pyproject.toml -o requirements.lock
+	@"$(PYTHON)" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["photos"])' \
+		| $(LOCK) --no-deps - -o requirements-photos.lock
 
 .venv/workspace: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[workspace]'
@@ -114,4 +123,9 @@ setup: .venv/installed ## make .venv and install into it, if that is not done
 	@echo 'Setting up .venv (once; some minutes and 6 GB with PyTorch for Linux) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Only photos without boxes need it.
+.venv/photos-installed: .venv/installed requirements-photos.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-photos.lock
 	@touch $@

@@ -256,6 +256,66 @@ def bench(
 
 
 @app.command()
+def photos(
+    photos: Annotated[str, typer.Argument(help="A folder with photos, or one photo.")],
+    config: Config = None,
+    name: Name = None,
+    box: Annotated[str, typer.Option(help="x,y,w,h: the face's box, for one photo.")] = "",
+    data_root: DataRoot = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Find the faces in your own photos, predict their points and draw them, into photos/<experiment>."""
+    if not photos:
+        raise UserError("PHOTOS=: name a folder with photos, such as PHOTOS=~/Pictures/friends.")
+    _predict([Path(photos)], config, name, None, None, box, True, data_root, device)
+
+
+@app.command()
+def predict(
+    source: Annotated[list[Path], typer.Argument(help="Folders, photos, lists of them (.txt) or iBUG label files (.xml).")],
+    run: Annotated[list[str] | None, typer.Option(help="Run folder or name (again for a blend). [default: CONFIG's]")] = None,
+    config: Config = None,
+    name: Name = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results. [default: photos/<experiment>]")] = None,
+    box: Annotated[str, typer.Option(help="x,y,w,h: the face's box, for one photo.")] = "",
+    draw: Annotated[bool, typer.Option("--draw", help="Also draw annotated pictures and a contact sheet.")] = False,
+    data_root: DataRoot = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Predict the points of all faces in pictures, and write them as points.csv and points.json."""
+    _predict(source, config, name, run, out, box, draw, data_root, device)
+
+
+def _predict(
+    sources: list[Path],
+    config: str | None,
+    name: str | None,
+    run: list[str] | None,
+    out: Path | None,
+    box: str,
+    draw: bool,
+    data_root: Path,
+    device: str,
+) -> None:
+    from foldmark.experiment import trained
+    from foldmark.find_faces import detector
+    from foldmark.photo_sources import find_photos, refuse_writing_into
+
+    if run and (config or name):
+        raise UserError("--run: names what --config and --name would; give one of them.")
+    label, runs = ("+".join(Path(one).name for one in run), run) if run else trained(config, name)
+    sources = [path.expanduser() for path in sources]
+    out = out or Path("photos") / label
+    refuse_writing_into(sources, out)
+    photos = find_photos(sources, box or None)
+    if any(photo.boxes_px is None for photo in photos):
+        detector()
+    from foldmark.photos import predict_photos
+
+    predict_photos(photos, label, runs, out, draw=draw, data_root=data_root, device=device)
+
+
+@app.command()
 def draw(
     folder: Annotated[Path, typer.Argument(help="Folder to write the set into.")],
     train_faces: int = 400,

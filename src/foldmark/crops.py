@@ -33,6 +33,22 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Crops:
+    """n store crops in memory, read like a CropStore: crops (n, height, width) uint8 of that size (width, height), and
+    px_to_store (n, 2, 3), original picture to store crop."""
+
+    crops: np.ndarray
+    size: tuple[int, int]
+    px_to_store: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.crops[row]
+
+
 @dataclass
 class CropStore:
     """n store crops of one size (width, height): `crops[row]` reads one (height, width) uint8 array.
@@ -88,7 +104,7 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
         with only_process(cache / "building", None):
             if not _is_whole(pixels, notes, faces, config):
                 _build(pixels, notes, faces, config, workers, progress)
-    px_to_store = np.stack([_cut(faces, row, config)[1] for row in range(len(faces))])
+    px_to_store = np.stack([_cut(box_px, config)[1] for box_px in faces.boxes_px])
     damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
     return CropStore(pixels, store_size(config), px_to_store, damaged)
 
@@ -181,6 +197,26 @@ def cut(picture: np.ndarray, window: tuple[int, int, int, int], size: tuple[int,
     return cv2.resize(patch, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def cut_crops(picture: np.ndarray, boxes_px: np.ndarray, config: CropConfig) -> Crops:
+    """The store crops of the faces in these boxes (n, 4) of one grey picture (height, width) uint8, as a store on disk would
+    hold them. Raises ValueError for a box that does not fit the picture."""
+    size, crops, affines = store_size(config), [], []
+    for box_px in boxes_px:
+        place, affine = _cut(box_px, config)
+        problem = misfit((picture.shape[1], picture.shape[0]), (0, 0), place)
+        if problem:
+            raise ValueError(problem)
+        crops.append(cut(picture, place, size))
+        affines.append(affine)
+    return Crops(np.array(crops, np.uint8).reshape(-1, size[1], size[0]), size, np.array(affines).reshape(-1, 2, 3))
+
+
+def join_crops(parts: list[Crops]) -> Crops:
+    """Crops of one size, one after the other."""
+    crops, affines = (np.concatenate(arrays) for arrays in zip(*((part.crops, part.px_to_store) for part in parts), strict=True))
+    return Crops(crops, parts[0].size, affines)
+
+
 def refuse_damaged(faces: Faces, store: CropStore, hint: str) -> None:
     """Raise UserError that lists the first damaged pictures, if there are any."""
     if store.damaged:
@@ -214,10 +250,10 @@ def window(box_px: np.ndarray, config: CropConfig, margin: float = 1.0) -> tuple
     return geometry.box_window(box_px, config.enlargement * margin)
 
 
-def _cut(faces: Faces, row: int, config: CropConfig) -> tuple[tuple[int, int, int, int], np.ndarray]:
+def _cut(box_px: np.ndarray, config: CropConfig) -> tuple[tuple[int, int, int, int], np.ndarray]:
     """The window in the original picture of one store crop, and the affine from picture to crop."""
     width, height = store_size(config)
-    left, top, wide, high = store_window(faces.boxes_px[row], config)
+    left, top, wide, high = store_window(box_px, config)
     return (left, top, wide, high), geometry.resize(width / wide, height / high, left, top)
 
 
@@ -233,7 +269,7 @@ def _fingerprint(faces: Faces, row: int) -> list:
 def _cut_all(faces: Faces, config: CropConfig, workers: int | None) -> Iterator[tuple[bytes, str]]:
     workers = workers or os.cpu_count() or 1
     jobs = [
-        (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces, row, config)[0], store_size(config))
+        (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces.boxes_px[row], config)[0], store_size(config))
         for row in range(len(faces))
     ]
     if workers == 1 or len(jobs) < 64:

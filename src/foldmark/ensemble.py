@@ -50,24 +50,33 @@ def ensemble_points(
     progress: called with the number of checkpoints done. anew: predict even what is kept. Raises UserError if a test
     picture is damaged.
     """
-    total = np.zeros((len(faces), faces.markup.count, 2))
     means_px, variances = [], []
     twins, done = find_twins(faces), 0
     for member in members:
         store = open_store(faces, member.config.crop, CACHE)
         refuse_damaged(faces, store, "every test face needs its rows; restore the picture.")
-        mean_px, variance = np.zeros_like(total), np.zeros(total.shape[:2])
+        parts = []
         for checkpoint in member.checkpoints:
-            points_px, spread_px = fold_points(checkpoint, member.config, faces, store, device, anew=anew)
-            mean_px += points_px / len(member.checkpoints)
-            variance += np.square(spread_px) / len(member.checkpoints)
+            parts.append(fold_points(checkpoint, member.config, faces, store, device, anew=anew))
             done += 1
             if progress:
                 progress(done)
+        mean_px, variance = mean_of_folds(parts)
         means_px.append(join_twins(mean_px, faces, twins) if member.config.predict.twins else mean_px)
         variances.append(variance)
-        total += member.weight * means_px[-1]
-    return total, joint_spread(np.stack(means_px), np.stack(variances), np.array([member.weight for member in members]))
+    return blend_members(means_px, variances, [member.weight for member in members])
+
+
+def mean_of_folds(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """One experiment's points_px (n, k, 2) and their variance (n, k), from the points_px and spread_px of each fold's net."""
+    mean_px = sum(points_px / len(parts) for points_px, _ in parts)
+    return mean_px, sum(np.square(spread_px) / len(parts) for _, spread_px in parts)
+
+
+def blend_members(means_px: list[np.ndarray], variances: list[np.ndarray], weights: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The ensemble's points_px (n, k, 2) and spread_px (n, k), from those of its members as `mean_of_folds` gives them."""
+    total = sum(weight * mean_px for weight, mean_px in zip(weights, means_px, strict=True))
+    return total, joint_spread(np.stack(means_px), np.stack(variances), np.array(weights))
 
 
 def joint_spread(points_px: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:

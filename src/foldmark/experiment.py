@@ -1,6 +1,7 @@
 """What the user's settings mean: the experiment's name, config and data. Without torch, so that a wrong setting is
 answered at once."""
 
+import glob
 from pathlib import Path
 
 from foldmark.config import Config, load_variants
@@ -10,6 +11,7 @@ from foldmark.progress import console
 
 # Crops, drawn faces and measured speeds: all that can be made again.
 CACHE = Path("cache")
+RUNS = Path("runs")
 
 
 def experiment(data_root: Path, config: str | None, name: str | None, overrides: list[str]) -> tuple[str, Config, Data]:
@@ -32,15 +34,18 @@ def experiments(
         raise UserError(f"CONFIG={config}: its configs are for different data sets, so they cannot be blended.")
     data = find_or_draw(data_root, kinds.pop())
     chosen = config or ("drawn" if data.drawn else "resnet18")
-    variants = {_own_name(stem, data): variant for stem, variant in load_variants(chosen, overrides).items()}
-    label = name or _own_name(Path(chosen).stem, data)
-    if len(variants) == 1:
-        return label, {label: next(iter(variants.values()))}, data
-    return label, {f"{name}-{stem}" if name else stem: variant for stem, variant in variants.items()}, data
+    variants = load_variants(chosen, overrides)
+    label, runs = _names(chosen, list(variants), name, data.drawn)
+    return label, dict(zip(runs, variants.values(), strict=True)), data
 
 
-def _own_name(stem: str, data: Data) -> str:
-    return f"{stem}-drawn" if data.drawn and stem != "drawn" else stem
+def _names(config: str, members: list[str], name: str | None, drawn: bool) -> tuple[str, list[str]]:
+    """What `experiments` calls the whole, and each of its members."""
+    label, *runs = (f"{stem}-drawn" if drawn and stem != "drawn" else stem for stem in (Path(config).stem, *members))
+    label = name or label
+    if len(members) == 1:
+        return label, [label]
+    return label, [f"{name}-{run}" if name else run for run in runs]
 
 
 def find_or_draw(data_root: Path, kind: str) -> Data:
@@ -49,3 +54,21 @@ def find_or_draw(data_root: Path, kind: str) -> Data:
     if data is None or data.drawn:
         console.print(BANNER.format(root=data_root, how=HOW_TO_GET[kind]))
     return data or drawn_data(CACHE, kind)
+
+
+def trained(config: str | None, name: str | None) -> tuple[str, list[str]]:
+    """The name of an experiment that is trained, and the runs that it consists of, as the user's settings for `train` mean
+    it; found among the runs, so that no data set is needed. One on real faces comes before one on drawn ones.
+
+    Raises UserError if there is none.
+    """
+    if name and not config and (RUNS / name).is_dir():
+        return name, [name]
+    # Without a config, what `train` makes of none: first with the real faces, else with drawn ones.
+    choices = [(name or stem, [name or stem]) for stem in ("resnet18", "drawn")]
+    if config:
+        choices = [_names(config, list(load_variants(config)), name, drawn) for drawn in (False, True)]
+    for label, runs in choices:
+        if all(any(RUNS.glob(f"{glob.escape(run)}/fold*/summary.json")) for run in runs):
+            return label, runs
+    raise UserError(f"{RUNS / choices[0][0]}: no finished fold to predict with; run make train with the same settings first.")

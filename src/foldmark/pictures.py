@@ -57,6 +57,41 @@ def draw_points(
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
+def draw_faces(
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    points: np.ndarray,
+    std: np.ndarray,
+    *,
+    markup: Markup = IBUG68,
+    longest: int = 1600,
+    boxed: bool = True,
+) -> np.ndarray:
+    """The picture with all its faces drawn in, its longer side between half of `longest` and `longest`; uint8 (H, W, 3) RGB.
+
+    boxes (n, 4), points (n, k, 2) and std (n, k) in pixels of `picture`, which is uint8, grey or RGB. A faint disc about each
+    point has a radius of one standard deviation. With `boxed` each face has its box and, of several, its number from 1.
+    """
+    height, width = picture.shape[:2]
+    scale = np.clip(longest / max(height, width), None, max(1.0, longest / 2 / max(height, width)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    large = (OVERSAMPLING * size[0], OVERSAMPLING * size[1])
+    canvas = cv2.resize(_rgb(picture), large, interpolation=cv2.INTER_AREA if large[0] < width else cv2.INTER_CUBIC)
+    to_canvas = geometry.resize(large[0] / width, large[1] / height)
+    scale = large[0] / width
+    for number, (box, face, spread) in enumerate(zip(boxes, points, std, strict=True), start=1):
+        # As large as draw_points makes them in a crop about the box.
+        unit = scale * max(box[2:]) / 340
+        face = geometry.apply(to_canvas, face)
+        _draw_discs(canvas, face, scale * spread)
+        if len(face) == markup.count:
+            _draw_lines(canvas, face, markup, PREDICTION_RGB, unit)
+        _draw_dots(canvas, face, PREDICTION_RGB, unit, least=1)
+        if boxed:
+            _draw_box(canvas, scale * np.asarray(box), str(number) if len(boxes) > 1 else "")
+    return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
+
+
 def sheet(
     pictures: Sequence[np.ndarray], columns: int, captions: Sequence[str] | None = None, gap: int = 8, legend: bool = False
 ) -> np.ndarray:
@@ -112,9 +147,26 @@ def _draw_lines(canvas: np.ndarray, points_canvas: np.ndarray, markup: Markup, c
     cv2.addWeighted(over, 0.8, canvas, 0.2, 0, dst=canvas)
 
 
-def _draw_dots(canvas: np.ndarray, points_canvas: np.ndarray, colour: tuple, unit: float) -> None:
+def _draw_discs(canvas: np.ndarray, points_canvas: np.ndarray, radii: np.ndarray) -> None:
+    over = canvas.copy()
+    for centre, radius in zip(_fixed(points_canvas).tolist(), np.clip(radii, 0, max(canvas.shape)), strict=True):
+        cv2.circle(over, centre, round(radius * 2**FRACTION_BITS), PREDICTION_RGB, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
+    cv2.addWeighted(over, 0.3, canvas, 0.7, 0, dst=canvas)
+
+
+def _draw_box(canvas: np.ndarray, box_canvas: np.ndarray, label: str) -> None:
+    left, top, right, bottom = np.rint([*box_canvas[:2], *(box_canvas[:2] + box_canvas[2:])]).astype(int).tolist()
+    thin = OVERSAMPLING
+    for thickness, paint in ((3 * thin, OUTLINE_RGB), (thin, PAPER_RGB)):
+        cv2.rectangle(canvas, (left, top), (right, bottom), paint, thickness, cv2.LINE_AA)
+        if label:
+            place = (max(left, 0), max(top - 4 * thin, 12 * thin))
+            cv2.putText(canvas, label, place, FONT, 0.5 * thin, paint, thickness, cv2.LINE_AA)
+
+
+def _draw_dots(canvas: np.ndarray, points_canvas: np.ndarray, colour: tuple, unit: float, least: float = 3) -> None:
     for centre in _fixed(points_canvas[np.isfinite(points_canvas).all(axis=1)]).tolist():
-        for radius, paint in ((max(4, 3.6 * unit), OUTLINE_RGB), (max(3, 2.8 * unit), colour)):
+        for radius, paint in ((max(least + 1, 3.6 * unit), OUTLINE_RGB), (max(least, 2.8 * unit), colour)):
             cv2.circle(canvas, centre, round(radius * 2**FRACTION_BITS), paint, cv2.FILLED, cv2.LINE_AA, FRACTION_BITS)
 
 

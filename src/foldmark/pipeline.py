@@ -12,6 +12,8 @@ from foldmark.config import Config
 from foldmark.data import Data
 from foldmark.device import pick_device
 from foldmark.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.ensemble_fit import FILE as ENSEMBLE_FILE
+from foldmark.ensemble_fit import fit_ensemble
 from foldmark.files import only_process, write_text
 from foldmark.folds import read_split
 from foldmark.kaggle import upload_submission
@@ -56,6 +58,7 @@ def train(
                 continue
             summary = train_one(name, run, fold, row, device, wandb_mode, notes=notes, tags=tags)
             console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+    fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
     _, overall = oof_scores(run.folder, run.faces)
     console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
     console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
@@ -174,6 +177,7 @@ def make_csv(
         f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}"
     )
     drawn = _write_uncertainty(path, oof, spread_px, data)
+    fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
     _track_ensemble(name, members, record, oof, data, drawn, wandb_mode, notes)
     console.print(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)", markup=False)
     return path

@@ -8,12 +8,12 @@ from torch import nn
 from foldmark import geometry
 from foldmark.augment import centre_affine, warp
 from foldmark.config import Config
-from foldmark.crops import CropStore
+from foldmark.crops import Crops, CropStore
 from foldmark.markup import Markup
 
 
 def predict_points(
-    model: nn.Module, store: CropStore, rows: np.ndarray, config: Config, markup: Markup, device: torch.device
+    model: nn.Module, store: CropStore | Crops, rows: np.ndarray, config: Config, markup: Markup, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets, and spread_px
     (len(rows), k): how far the looks that were averaged lie from their mean, root mean square.

@@ -3,6 +3,7 @@
 config.yaml          the resolved config
 split.csv            which face is in which fold
 environment.json     versions, revision, machine
+ensemble.json        when folds are finished: the calibration of their uncertainty (see ensemble_fit.py)
 fold0/metrics.csv    one row per epoch: the truth that W&B shows
 fold0/last.pt        to go on from; when the fold is finished, the net it ended with
 fold0/previous.pt    the state before, until the fold is finished
@@ -24,12 +25,10 @@ from foldmark.config import Config, check_config, config_text, differences, read
 from foldmark.crops import CropStore, open_store, refuse_damaged
 from foldmark.data import Data
 from foldmark.errors import UserError
-from foldmark.experiment import CACHE
+from foldmark.experiment import CACHE, RUNS
 from foldmark.faces import Faces
 from foldmark.files import atomic_path, write_text
 from foldmark.folds import group_faces, hold_out_last, make_folds, read_split, write_split
-
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,15 @@ def read_summary(fold_folder: Path) -> dict | None:
 def finished_folds(folder: Path) -> list[int]:
     folds = [path.parent.name.removeprefix("fold") for path in folder.glob("fold*/summary.json")]
     return sorted(int(fold) for fold in folds if fold.isdigit())
+
+
+def trained_on_drawn(folder: Path) -> bool:
+    """Whether this run learnt from faces that Foldmark drew."""
+    path = folder / "environment.json"
+    try:
+        return bool(json.loads(path.read_text()).get("drawn_faces"))
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"{path}: cannot be read, so nothing says whether this run saw real faces; restore it.") from None
 
 
 def write_oof(fold_folder: Path, rows: np.ndarray, points_px: np.ndarray, spread_px: np.ndarray) -> None:

@@ -3,7 +3,6 @@ out-of-fold (OOF) predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas
@@ -11,35 +10,36 @@ import pandas
 from foldmark.faces import Faces
 from foldmark.files import atomic_path
 
-# Training imports this module and has no use for scikit-learn, so it is loaded where it is called.
-if TYPE_CHECKING:
-    from sklearn.isotonic import IsotonicRegression
-
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From spread to standard deviation, both relative to the longer side of the box."""
+    """From spread to variance, both relative to the longer side of the box: a rising curve through the points spread (m,),
+    variance (m,), straight between them and level beyond."""
 
-    curve: "IsotonicRegression"
+    spread: np.ndarray
+    variance: np.ndarray
 
     def std_px(self, spread_px: np.ndarray, faces: Faces) -> np.ndarray:
         """The standard deviation (n, k) of each coordinate of a point in original pixels, from spread_px (n, k)."""
-        sides = box_sides(faces)
-        variance = self.curve.predict((spread_px / sides).ravel()).reshape(spread_px.shape)
-        return np.sqrt(variance) * sides
+        return self.std_for_sides(spread_px, box_sides(faces))
+
+    def std_for_sides(self, spread_px: np.ndarray, sides_px: np.ndarray) -> np.ndarray:
+        """The same, for boxes whose longer sides (n, 1) are these."""
+        return np.sqrt(np.interp(spread_px / sides_px, self.spread, self.variance)) * sides_px
 
 
 def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Calibration:
     """Fit on predictions (n, k, 2) whose truth is known: the mean squared error of a coordinate as a rising function of
     the spread (isotonic regression, Zadrozny and Elkan 2002)."""
+    # Training imports this module and has no use for scikit-learn, so it is loaded where it is called.
     from sklearn.isotonic import IsotonicRegression
 
     sides = box_sides(faces)
     squared = np.square((points_px - faces.points_px) / sides[..., None]).mean(axis=2)
-    curve = IsotonicRegression(increasing=True, out_of_bounds="clip")
-    return Calibration(curve.fit((spread_px / sides).ravel(), squared.ravel()))
+    curve = IsotonicRegression(increasing=True, out_of_bounds="clip").fit((spread_px / sides).ravel(), squared.ravel())
+    return Calibration(curve.X_thresholds_, curve.y_thresholds_)
 
 
 def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> pandas.DataFrame:
