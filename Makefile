@@ -18,7 +18,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra dashboard bench test soak lint lock
+.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra report dashboard bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -68,6 +68,10 @@ part2: setup ## the course's part 2: all 58 points on IMM; figures and page in r
 
 extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 	@$(BIN)/foldmark part part2-extra $(PART)
+
+report: setup ## one page with all there is to show, to read and hand in: runs/<experiment>/report.html
+	@$(BIN)/foldmark report --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)") \
+		$(if $(NAME),--name "$(NAME)")
 
 check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
 	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
