@@ -74,13 +74,13 @@ def _place(point: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with, in this order where given, text, a table, pictures (wide below each other, or small ones in a
-    grid), faces to enlarge, commands, and long listings, which fold away under their titles."""
+    """A heading with, in this order where given, text, pictures, a table, small pictures in a grid, faces to enlarge, commands,
+    and long listings, which fold away under their titles."""
 
     title: str
     text: str = ""
-    table: Sequence[dict[str, str]] = ()
     pictures: Sequence[Picture] = ()
+    table: Sequence[dict[str, str]] = ()
     grid: Sequence[Picture] = ()
     faces: Sequence[FacePicture] = ()
     commands: str = ""

@@ -29,6 +29,9 @@ from foldmark.report_sections import (
 from foldmark.run import RUNS
 from foldmark.run_sections import augmented, first_filters, layers, samples
 
+PAGES = {"part1": "part1", "part2": "part2", "part2-extra": "extra"}  # of the course's parts, and the targets that make them
+ABOUT_ALL = {*PAGES.values(), "compare"}
+
 
 def make_report(name: str, members: dict[str, Config], data: Data, overrides: list[str], variables: dict[str, str]) -> Path:
     """Write runs/<name>/report.html about the experiment of that name, or about the blend of these members.
@@ -57,12 +60,12 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
         ledger(results),
     ]
     chapters = [Chapter("The experiment", [first])]
-    parts = [_part(part, title) for part, title in (("part1", "Part 1"), ("part2", "Part 2"), ("part2-extra", "Part 2, extra"))]
+    parts = [_part(name, command) for name, command in PAGES.items()]
     chapters += [part for part in parts if isinstance(part, Chapter)]
     chapters.append(Chapter("Part 3: the competition", [one for one in found if isinstance(one, Section)]))
     chapters.append(Chapter("How to reproduce", _reproduce(results, members, variables)))
     missing = [one for one in [*parts, *found] if isinstance(one, Missing)]
-    missing = [Missing(one.what, _make(one.command, variables)) for one in missing]
+    missing = [Missing(one.what, _make(one.command, _taken(one.command, variables))) for one in missing]
     path = results.folder / "report.html"
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
     for one in missing:
@@ -71,36 +74,41 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
     return path
 
 
-def _part(name: str, title: str) -> Chapter | Missing:
-    page = RUNS / name / "index.html"
-    if not page.is_file():
-        return Missing(PARTS[name].title, "extra" if name == "part2-extra" else name)
-    heading, html = page_sections(page)
-    return Chapter(heading, html=html)
+def _part(name: str, command: str) -> Chapter | Missing:
+    pages = [RUNS / folder / "index.html" for folder in (name, f"{name}-drawn")]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        return Missing(PARTS[name].title, command)
+    title, html = page_sections(page)
+    return Chapter(title, html=html)
 
 
 def _trained_on(results: Results) -> list[Section | Missing | None]:
     run, fold = results.runs[0], results.first_fold
     shown = [samples(run, fold, results.figures), augmented(run, fold, results.figures)]
     shown += [layers(one.config, one.faces.markup.count, one.folder.name) for one in results.runs]
-    state = load_checkpoint(run.fold_folder(fold) / "last.pt")
+    checkpoint = run.fold_folder(fold) / "last.pt"
+    state = load_checkpoint(checkpoint)
     if state is None:
-        return [*shown, Missing(f"Filters, because {run.fold_folder(fold)}/last.pt is gone", "train")]
+        return [*shown, Missing(f"Learned filters ({checkpoint} is gone; remove its folder first)", "train")]
     return [*shown, first_filters(state["averaged"], results.figures, most=1)]
 
 
 def _reproduce(results: Results, members: dict[str, Config], variables: dict[str, str]) -> list[Section]:
     made = [json.loads((run.folder / "environment.json").read_text()) for run in results.runs]
-    rows = [
-        {
-            "Experiment": run.folder.name,
+    columns = {}
+    for run, one in zip(results.runs, made, strict=True):
+        config = run.config
+        columns[run.folder.name] = {
             "revision": one["revision"] or "not from a git checkout",
-            "seed": f"{run.config.train.seed}, of the split {run.config.folds.seed}",
+            "seed": f"{config.train.seed}; of the split {config.folds.seed}",
+            "machine": one["platform"],
             "Python": one["python"],
             **{package: version or "" for package, version in one["versions"].items()},
-            "machine": one["platform"],
         }
-        for run, one in zip(results.runs, made, strict=True)
+    rows = [
+        {"Made with": what, **{name: values.get(what, "") for name, values in columns.items()}}
+        for what in columns[results.runs[0].folder.name]
     ]
     changes = [overrides_between(asked, run.config) for asked, run in zip(members.values(), results.runs, strict=True)]
     commands = [f"git checkout {made[0]['revision'].removesuffix('-dirty')}"] if made[0]["revision"] else []
@@ -110,9 +118,16 @@ def _reproduce(results: Results, members: dict[str, Config], variables: dict[str
         for run in results.runs:
             commands.append(_make("train", {**variables, "CONFIG": f"{run.folder}/config.yaml", "NAME": run.folder.name}))
     commands += [_make("csv", variables), _make("report", variables)]
-    text = "The commands that lead to this page, from the same data."
+    dirty = any((one["revision"] or "").endswith("-dirty") for one in made)
+    changed = " The code then held changes that are in no revision (-dirty)." if dirty else ""
+    text = f"The commands that lead to this page, from the same data.{changed}"
     listings = {f"{run.folder.name}: the whole config, as YAML": config_text(run.config) for run in results.runs}
     return [Section("Commands and versions", text, table=rows, commands="\n".join(commands), listings=listings)]
+
+
+def _taken(command: str, variables: dict[str, str]) -> dict[str, str]:
+    """The user's variables that a make command takes: some are about no single experiment."""
+    return {key: value for key, value in variables.items() if key == "DATA_ROOT" or command not in ABOUT_ALL}
 
 
 def _make(command: str, variables: dict[str, str]) -> str:

@@ -45,7 +45,7 @@ def held_out_faces(results: Results) -> list[Section]:
             )
             for index, reason in zip(chosen, reasons, strict=True)
         ]
-        text = "Held-out faces, one a photo; what is unusual about them is computed from their points and light."
+        text = "Held-out faces, at most one of each photo; what is unusual about them is computed from their points and light."
         sections.append(Section(title, text if title != "Median faces" else "", faces=pictures))
     return sections
 
@@ -57,15 +57,14 @@ def test_faces(results: Results) -> Section | Missing:
     test = results.data.test
     points_px, findings = read_submission(results.csv, len(test))
     if findings:
-        raise UserError(f"{results.csv}: {findings[0].sentence}")
-    listed = look_first(results)
+        return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
+    uncertain, listed = look_first(results)
     plain = [row for row, picture in enumerate(test.pictures) if "_mirror" not in picture] or list(range(len(test)))
     shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
-    uncertain = [test.pictures.index(row["Test picture"]) for row in listed]
     pictures = [face_picture(results, test, row, points_px[row], test.pictures[row], prediction_only=True) for row in shown]
     pictures += [
         face_picture(results, test, row, points_px[row], f"To look at first: {test.pictures[row]}.", prediction_only=True)
-        for row in _of_different_photos(np.array(uncertain, int), test.groups, SHOWN_FACES)
+        for row in _of_different_photos(uncertain, test.groups, SHOWN_FACES)
     ]
     text = f"Pictures of the test list at even distances, with the points of {results.csv}" + (
         "; then the most uncertain ones, which the table lists." if listed else "."

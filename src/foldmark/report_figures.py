@@ -67,8 +67,8 @@ def fold_curves(path: Path, folds: list[pandas.DataFrame]) -> None:
             axis.fill_between(mean.index, low, high, color=colour, alpha=0.15, linewidth=0)
             axis.plot(mean.index, mean, style, color=colour, linewidth=2, marker=mark, markersize=4, label=f"{kind}, mean")
         axis.set(xlabel="epoch", ylabel=label, xlim=(0.5, max(table["epoch"].max() for table in folds) + 0.5))
-        axis.set_ylim(bottom=0)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylim(0, 1.06 * axis.dataLim.ymax)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _plain(axis)
         axis.legend(fontsize=8, frameon=False)
     save_svg(path, figure)
@@ -109,12 +109,12 @@ def cumulative(path: Path, nme: np.ndarray, folds: np.ndarray, interval: tuple[f
 def mean_face_errors(path: Path, face: np.ndarray, errors: np.ndarray, markup: Markup, regions: dict[str, float]) -> None:
     """Draw a mean face (k, 2) with each point as large and dark as its mean error (k,) in percent of the eye distance, and
     the mean of each region beside it."""
-    figure = Figure(figsize=(8, 7.2), layout="constrained")
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
     axis = figure.subplots()
     for line in markup.lines:
         axis.plot(*face[line].T, color="#999999", linewidth=1, zorder=1)
-    sizes = 30 + 240 * errors / errors.max()
-    dots = axis.scatter(*face.T, s=sizes, c=errors, cmap="cividis_r", vmin=0, edgecolors="#333333", linewidths=0.6, zorder=2)
+    sizes = 280 * errors / errors.max()
+    dots = axis.scatter(*face.T, s=sizes, c=errors, cmap="cividis_r", edgecolors="#333333", linewidths=0.6, zorder=2)
     width, height = np.ptp(face, axis=0)
     centre = face.mean(axis=0)
     for name, value in regions.items():

@@ -14,6 +14,7 @@ from foldmark.page import Missing, Picture, Section
 from foldmark.pipeline import mean_face_scores
 from foldmark.report_results import Results
 from foldmark.run import RUNS, finished_folds, read_summary
+from foldmark.submission_check import VALUES
 from foldmark.uncertainty import draw_reliability, reliability
 
 LISTED_FACES = 10
@@ -122,7 +123,7 @@ def cumulative(results: Results) -> Section:
     )
     table = [{"Other data": one.name, "NME %": f"{one.nme:.2f}", "faces": one.faces} for one in report_figures.ANCHORS]
     caption = "Share of out-of-fold faces with less than each NME; above it the mean, beside mean NMEs of others on other data."
-    return Section("Cumulative error", text, table=table, pictures=[Picture(path, caption, f"Cumulative error curve: {below}.")])
+    return Section("Cumulative error", text, [Picture(path, caption, f"Cumulative error curve: {below}.")], table=table)
 
 
 def regions(results: Results) -> Section:
@@ -147,8 +148,8 @@ def regions(results: Results) -> Section:
         )
     worst, best = (max(means, key=means.get), min(means, key=means.get))
     caption = "The mean face; each point is as large and dark as its mean out-of-fold error. Left and right are the picture's."
-    described = f"Mean face with errors by region: {worst} worst with {means[worst]:.2f} %, {best} best with {means[best]:.2f} %."
-    return Section("Error by region", described, table=rows, pictures=[Picture(path, caption, described)])
+    text = f"The hardest region is the {worst} with {means[worst]:.2f} %, the easiest the {best} with {means[best]:.2f} %."
+    return Section("Error by region", text, [Picture(path, caption, f"Mean face, its points shaded. {text}")], table=rows)
 
 
 def uncertainty(results: Results) -> Section:
@@ -203,16 +204,17 @@ def ledger(results: Results) -> Section | Missing:
     return Section("Ledger", text, table=rows)
 
 
-def look_first(results: Results) -> list[dict[str, str]]:
-    """The test faces to look at first, as make csv listed them; empty where it did not."""
+def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The test faces to look at first, as make csv listed them: their rows, and a table. Empty where it did not."""
     path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")
     if not path.is_file():
-        return []
+        return np.empty(0, int), []
     titles = {
         "picture": "Test picture",
         "std_percent_of_box": "standard deviation, % of the box",
         "worst_region": "worst region",
         "std_there": "there",
     }
-    table = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
-    return table[list(titles)].rename(columns=titles).to_dict("records")
+    listed = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
+    rows = listed["first_id"].astype(int).to_numpy() // VALUES
+    return rows, listed[list(titles)].rename(columns=titles).to_dict("records")
