@@ -80,7 +80,7 @@ def own_photos(results: Results) -> Section | Missing:
     annotated = sorted(path for path in folder.glob("*.png") if path != sheet)
     grid = [Picture(path, path.stem, f"{path.stem} with the predicted points") for path in annotated[:SHOWN_PHOTOS]]
     left = len(annotated) - len(grid)
-    text = f"{len(annotated)} photos with the ensemble's points" + (f"; {left} more are in {folder}." if left else ".")
+    text = f"Photos with the ensemble's points: {len(annotated)}" + (f", {left} of them only in {folder}." if left else ".")
     return Section("Own photos", text, pictures=[Picture(sheet, "All photos with their predicted points.")], grid=grid)
 
 
