@@ -8,6 +8,7 @@ import pandas
 
 from foldmark import report_figures
 from foldmark.compare import FAILURE, resampled_interval
+from foldmark.compare import SHOWN as COMPARED
 from foldmark.ledger import LEDGER, SHOWN, read_ledger
 from foldmark.metrics import mean_face_px, region_nme
 from foldmark.page import Missing, Picture, Section
@@ -191,7 +192,7 @@ def variants(results: Results) -> Section | Missing:
     )
     if len(table) < 2:
         text = f"{text} There is no other experiment yet."
-    return Section("Variants compared", text, table=table.to_dict("records"))
+    return Section("Variants compared", text, table=table[COMPARED].to_dict("records"))
 
 
 def ledger(results: Results) -> Section | Missing:
