@@ -22,7 +22,7 @@ PANELS = {
     "training loss": {"training": "loss"},
 }
 STYLES = {"training": (COLOURS[3], "--"), "held out": (OURS, "-")}
-WIDEST_NME = 15.0  # percent; where the cumulative curve is cut off
+WIDEST_NME = 15.0  # percent; where the cumulative curve is cut off, unless the mean is near or beyond
 # SVG would else carry the date and random names, and differ each time.
 matplotlib.rcParams["svg.hashsalt"] = "foldmark"
 
@@ -95,12 +95,13 @@ def cumulative(path: Path, nme: np.ndarray, folds: np.ndarray, interval: tuple[f
     above.legend(fontsize=8, frameon=False, loc="upper right")
     _plain(above)
     above.spines["left"].set_visible(False)
-    grid = np.linspace(0, WIDEST_NME, 301)
+    widest = max(WIDEST_NME, 1.5 * interval[1])
+    grid = np.linspace(0, widest, 301)
     for fold in np.unique(folds):
         share = np.searchsorted(np.sort(nme[folds == fold]), grid) / (folds == fold).sum()
         axis.plot(grid, 100 * share, color=OURS, linewidth=0.6, alpha=0.5)
     axis.plot(grid, 100 * np.searchsorted(np.sort(nme), grid) / len(nme), color=OURS, linewidth=2.2)
-    axis.set(xlim=(0, WIDEST_NME), ylim=(0, 100), xlabel="NME of a face, %", ylabel="faces with less, %")
+    axis.set(xlim=(0, widest), ylim=(0, 100), xlabel="NME of a face, %", ylabel="faces with less, %")
     axis.set_title("Out-of-fold faces: all (thick), and each fold (thin)", fontsize=10, loc="left")
     _plain(axis)
     save_svg(path, figure)
