@@ -21,7 +21,7 @@ PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra photos dashboard sync workspace bench test soak lint lock
+.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra photos report dashboard sync workspace bench test soak lint lock
 
 BIN := .venv/bin
 COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
@@ -76,6 +76,10 @@ extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best
 photos: .venv/photos-installed ## find the faces in your own PHOTOS, predict and draw them; photos/<experiment>
 	@$(BIN)/foldmark photos "$(PHOTOS)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)" \
 		$(if $(CONFIG),--config "$(CONFIG)") $(if $(NAME),--name "$(NAME)") $(if $(BOX),--box "$(BOX)")
+
+report: setup ## one page with all there is to show, to read and hand in: runs/<experiment>/report.html
+	@$(BIN)/foldmark report --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)") \
+		$(if $(NAME),--name "$(NAME)")
 
 check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
 	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")

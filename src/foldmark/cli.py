@@ -216,6 +216,18 @@ def check(config: Config = None, data_root: DataRoot = Path("data"), set_: Set =
 
 
 @app.command()
+def report(config: Config = None, data_root: DataRoot = Path("data"), name: Name = None, set_: Set = None) -> None:
+    """Write runs/<experiment>/report.html, one page with all there is to show, and how to repeat it."""
+    from foldmark.experiment import experiments
+
+    label, members, data = experiments(data_root, config, name, [])
+    from foldmark.report import make_report
+
+    given = {"CONFIG": config, "NAME": name, "DATA_ROOT": None if data_root == Path("data") else str(data_root)}
+    make_report(label, members, data, _overrides(set_), {key: value for key, value in given.items() if value})
+
+
+@app.command()
 def dashboard() -> None:
     """Open W&B's terminal dashboard over the runs made here."""
     from foldmark import wandb_runs

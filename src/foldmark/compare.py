@@ -6,6 +6,7 @@ never saw; to be blended they must.
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas
@@ -127,9 +128,15 @@ def resampled_interval(values: np.ndarray, groups: list[str], seed: int = 0) -> 
     are no independent witnesses."""
     _, group = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
-    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
+    draws = _draws(len(sums), seed)
     low, high = np.percentile(draws @ sums / (draws @ counts), [2.5, 97.5])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(groups: int, seed: int) -> np.ndarray:
+    """How often each group is drawn (RESAMPLES, groups). Drawing takes longer than all that is made of it, so it is kept."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
 
 
 def kept_consistency(run: Run, fold: int, model: torch.nn.Module, device: torch.device) -> float:

@@ -1,5 +1,6 @@
 """Configs: one YAML file a variant, validated; an unknown key is an error that names the nearest valid one."""
 
+import json
 import reprlib
 from difflib import get_close_matches
 from pathlib import Path
@@ -239,6 +240,17 @@ def differences(made_with: Config, asked: Config) -> list[str]:
     """What a run made with one config would do otherwise under another: `key (was, now)`."""
     was, now = _flat(made_with.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
     return [f"{key} ({was[key]} there, {now[key]} asked)" for key in now if was[key] != now[key] and key not in NOT_PART_OF_A_RUN]
+
+
+def overrides_between(base: Config, config: Config) -> list[str]:
+    """The `section.key=value` overrides that turn one config into another."""
+    was, now = _flat(base.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    # JSON is YAML, too, but for texts, which would take their quotes along.
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in now.items()
+        if value != was[key]
+    ]
 
 
 def _flat(tree: dict) -> dict[str, Any]:

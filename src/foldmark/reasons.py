@@ -44,23 +44,33 @@ def nearest_training_face(faces: Faces, training_rows: np.ndarray, row: int) -> 
     return int(training_rows[best]), 100 * distances[best] / faces.eye_distance_px[row]
 
 
-def explain(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
-    """A sentence a face: the traits in which it is unusual among the training faces, the most unusual first, how far its
-    nose is from the mean one, and how near the nearest training face is.
+def unusual_traits(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
+    """For each face the traits in which it is unusual among the training faces, at most three, the most unusual first.
 
     faces: all, with their whole markup; greys as in `traits`.
     """
     values = traits(faces, greys)
-    noses = (faces.points_px[:, faces.markup.nose_tip] - faces.boxes_px[:, :2]) / faces.boxes_px[:, 2:]
-    from_mean_nose = np.linalg.norm(noses - noses[training_rows].mean(axis=0), axis=1)
-    sentences = []
+    found = []
     for row in rows:
         unusual = []
         for name, all_values in values.items():
             mean, spread = all_values[training_rows].mean(), all_values[training_rows].std()
             if abs(all_values[row] - mean) > UNUSUAL * spread:
                 unusual.append((-abs(all_values[row] - mean) / spread, _words(name, all_values[row], mean)))
-        found = "; ".join(words for _, words in sorted(unusual)[:3]) or "pose, size, expression and light as usual"
+        found.append("; ".join(words for _, words in sorted(unusual)[:3]) or "pose, size, expression and light as usual")
+    return found
+
+
+def explain(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
+    """A sentence a face: the traits in which it is unusual among the training faces, the most unusual first, how far its
+    nose is from the mean one, and how near the nearest training face is.
+
+    faces: all, with their whole markup; greys as in `traits`.
+    """
+    noses = (faces.points_px[:, faces.markup.nose_tip] - faces.boxes_px[:, :2]) / faces.boxes_px[:, 2:]
+    from_mean_nose = np.linalg.norm(noses - noses[training_rows].mean(axis=0), axis=1)
+    sentences = []
+    for row, found in zip(rows, unusual_traits(faces, greys, training_rows, rows), strict=True):
         other, percent = nearest_training_face(faces, training_rows, row)
         sentences.append(
             f"{found}; nose {100 * from_mean_nose[row]:.0f} % of the picture's side from its mean; "

@@ -84,7 +84,7 @@ def draw_reliability(path: Path, table: pandas.DataFrame) -> None:
     axis.grid(alpha=0.3)
     axis.legend()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
 def faces_to_look_at(std_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
