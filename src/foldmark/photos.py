@@ -23,7 +23,7 @@ from foldmark.photo import colour_photo, read_photo
 from foldmark.photo_sources import PhotoSource
 from foldmark.pictures import draw_faces, save_png, sheet
 from foldmark.predictor import Looks, Predictor, load
-from foldmark.progress import console, counting
+from foldmark.progress import console, counting, made
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
 DECIMALS = 3
@@ -80,11 +80,11 @@ def predict_photos(
     count = sum(len(photo.boxes_px) for photo in found)
     if not count:
         raise UserError(f"no face found in any of {len(photos)} photos, so {out} is as it was; give boxes, or other photos.")
-    made = _write(out, found, skipped, predictor, draw)
+    files = _write(out, found, skipped, predictor, draw)
     if draw:
         save_png(out / "sheet.png", sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
-        made += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
-    console.print(f"made: {out} ({made}): {count} faces in {len(found)} photos", markup=False)
+        files += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
+    made(f"{out} ({files}): {count} faces in {len(found)} photos", "make report (shows them on its page)" if draw else None)
 
 
 def picture_name(photo: str) -> str:

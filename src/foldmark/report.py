@@ -9,9 +9,10 @@ from foldmark.checkpoint import load_checkpoint
 from foldmark.config import Config, config_text, overrides_between
 from foldmark.data import Data
 from foldmark.errors import UserError
+from foldmark.files import MEGABYTE
 from foldmark.page import Chapter, Missing, Section, page_sections, write_report
 from foldmark.parts import PARTS
-from foldmark.progress import console
+from foldmark.progress import console, made
 from foldmark.report_faces import held_out_faces, own_photos, test_faces
 from foldmark.report_results import Results, read_results
 from foldmark.report_sections import (
@@ -70,7 +71,7 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
     for one in missing:
         console.print(f"left out: {one.what}; it is made by: {one.command}", markup=False)
-    console.print(f"made: {path} ({path.stat().st_size / 2**20:.1f} MB). Open it in a browser.")
+    made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", "open it in a browser")
     return path
 
 
@@ -95,9 +96,9 @@ def _trained_on(results: Results) -> list[Section | Missing | None]:
 
 
 def _reproduce(results: Results, members: dict[str, Config], variables: dict[str, str]) -> list[Section]:
-    made = [json.loads((run.folder / "environment.json").read_text()) for run in results.runs]
+    notes = [json.loads((run.folder / "environment.json").read_text()) for run in results.runs]
     columns = {}
-    for run, one in zip(results.runs, made, strict=True):
+    for run, one in zip(results.runs, notes, strict=True):
         config = run.config
         columns[run.folder.name] = {
             "revision": one["revision"] or "not from a git checkout",
@@ -111,14 +112,14 @@ def _reproduce(results: Results, members: dict[str, Config], variables: dict[str
         for what in columns[results.runs[0].folder.name]
     ]
     changes = [overrides_between(asked, run.config) for asked, run in zip(members.values(), results.runs, strict=True)]
-    commands = [f"git checkout {made[0]['revision'].removesuffix('-dirty')}"] if made[0]["revision"] else []
+    commands = [f"git checkout {notes[0]['revision'].removesuffix('-dirty')}"] if notes[0]["revision"] else []
     if all(change == changes[0] for change in changes):
         commands.append(_make("train", {**variables, "SET": " ".join(changes[0])}))
     else:
         for run in results.runs:
             commands.append(_make("train", {**variables, "CONFIG": f"{run.folder}/config.yaml", "NAME": run.folder.name}))
     commands += [_make("csv", variables), _make("report", variables)]
-    dirty = any((one["revision"] or "").endswith("-dirty") for one in made)
+    dirty = any((one["revision"] or "").endswith("-dirty") for one in notes)
     changed = " The code then held changes that are in no revision (-dirty)." if dirty else ""
     text = f"The commands that lead to this page, from the same data.{changed}"
     listings = {f"{run.folder.name}: the whole config, as YAML": config_text(run.config) for run in results.runs}

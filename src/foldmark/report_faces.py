@@ -1,5 +1,6 @@
 """The report's faces: the best, the median and the worst held out, those of the test list, and own photos."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 
 from foldmark import geometry
 from foldmark.augment import centre_affine, warp
-from foldmark.crops import cut, decode, picture_bytes, window
+from foldmark.crops import cut, decode, picture_bytes
 from foldmark.errors import UserError
 from foldmark.faces import Faces
 from foldmark.page import FacePicture, Missing, Picture, Section
@@ -19,7 +20,7 @@ from foldmark.submission import read_submission
 PHOTOS = Path("photos")
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
 WIDEST = 480  # pixels of a face in the page
-MARGIN = 1.15  # around what the nets see
+MARGIN = 1.3  # side of the cut over what box and points take
 JPEG_QUALITY = 80
 
 
@@ -77,7 +78,9 @@ def own_photos(results: Results) -> Section | Missing:
     sheet = folder / "sheet.png"
     if not sheet.is_file():
         return Missing("Own photos", "photos PHOTOS=folder-with-your-photos")
-    annotated = sorted(path for path in folder.glob("*.png") if path != sheet)
+    # Pictures of photos that are gone since stay in the folder; points.json has those of the last time.
+    photos = json.loads((folder / "points.json").read_text(encoding="utf-8"))["photos"]
+    annotated = [folder / photo["picture"] for photo in photos if photo["picture"] and photo["faces"]]
     grid = [Picture(path, path.stem, f"{path.stem} with the predicted points") for path in annotated[:SHOWN_PHOTOS]]
     left = len(annotated) - len(grid)
     text = f"Photos with the ensemble's points: {len(annotated)}" + (f", {left} of them only in {folder}." if left else ".")
@@ -93,17 +96,20 @@ def face_picture(
         picture = decode(picture_bytes(faces.path(row)), lambda opened: np.asarray(opened.convert("RGB")))
     except ValueError as error:
         raise UserError(f"{faces.path(row)}: {error}; restore it.") from None
-    left, top, width, height = window(faces.boxes_px[row], results.runs[0].config.crop, MARGIN)
-    shrunk = min(1.0, WIDEST / width)
-    size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
-    crop = cut(picture, (left, top, width, height), size)
-    px_to_crop = geometry.resize(size[0] / width, size[1] / height, left, top)
+    truth_px = points_px if prediction_only else faces.points_px[row]
+    corner, extent = faces.boxes_px[row, :2], faces.boxes_px[row, 2:]
+    shown_px = np.concatenate([points_px, truth_px, [corner, corner + extent]])
+    low, high = shown_px.min(axis=0), shown_px.max(axis=0)
+    left, top, side = geometry.square_window(np.concatenate([low, high - low]), MARGIN)
+    size = min(side, WIDEST)
+    crop = cut(picture, (left, top, side, side), (size, size))
+    px_to_crop = geometry.resize(size / side, size / side, left, top)
     encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return FacePicture(
         name=faces.pictures[row],
         jpeg=encoded.tobytes(),
-        size=size,
-        truth=None if prediction_only else geometry.apply(px_to_crop, faces.points_px[row]),
+        size=(size, size),
+        truth=None if prediction_only else geometry.apply(px_to_crop, truth_px),
         prediction=geometry.apply(px_to_crop, points_px),
         lines=faces.markup.lines,
         caption=caption,

@@ -7,10 +7,10 @@ import numpy as np
 import pandas
 
 from foldmark import report_figures
-from foldmark.compare import FAILURE, resampled_interval
 from foldmark.compare import SHOWN as COMPARED
+from foldmark.compare import resampled_interval
 from foldmark.ledger import LEDGER, SHOWN, read_ledger
-from foldmark.metrics import mean_face_px, region_nme
+from foldmark.metrics import FAILURE, failures, mean_face_px, region_nme
 from foldmark.page import Missing, Picture, Section
 from foldmark.pipeline import mean_face_scores
 from foldmark.report_results import Results
@@ -57,7 +57,7 @@ def summary(results: Results) -> tuple[str, Section]:
         "NME": f"{results.nme.mean():.2f} % ({low:.2f} to {high:.2f})",
         "MAE": f"{results.mae_px.mean():.2f} px ({mae_low:.2f} to {mae_high:.2f})",
         "Median face's NME": f"{np.median(results.nme):.2f} %",
-        f"Faces over {FAILURE:g} % NME": f"{100 * (results.nme > FAILURE).mean():.1f} %",
+        f"Faces over {FAILURE:g} % NME": f"{failures(results.nme):.1f} %",
         "Mean training face laid into each box": f"{mean_face['nme']:.2f} % NME, {mean_face['mae_px']:.2f} px MAE",
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
@@ -109,7 +109,7 @@ def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dic
         "photos": f"{len(set(groups)):,}",
         "MAE px": f"{results.mae_px[chosen].mean():.2f} ({mae_low:.2f} to {mae_high:.2f})",
         "NME %": f"{results.nme[chosen].mean():.2f} ({low:.2f} to {high:.2f})",
-        f"over {FAILURE:g} %": f"{100 * (results.nme[chosen] > FAILURE).mean():.1f} %",
+        f"over {FAILURE:g} %": f"{failures(results.nme[chosen]):.1f} %",
     }
 
 
