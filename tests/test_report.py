@@ -30,6 +30,12 @@ shutil.copy("runs/small/report.html", "before.html")
 app(["csv", *settings, "--wandb", "disabled"], standalone_mode=False)
 app(["compare", "--data-root", sys.argv[1]], standalone_mode=False)
 app(["report", *settings], standalone_mode=False)
+for name in ("one", "two"):
+    shutil.copytree("runs/small", f"runs/{name}-drawn")
+    shutil.copy("runs/small/config.yaml", f"{name}.yaml")
+with open("both.yaml", "w") as file:
+    file.write("blend: [one.yaml, two.yaml]")
+app(["report", "--data-root", sys.argv[1], "--config", "both.yaml"], standalone_mode=False)
 """
 # Runs beside the page, which stands in a frame, so that it is looked at unchanged and at any width.
 CHECKS = """
@@ -126,7 +132,7 @@ def made(drawn_root, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["before.html", "runs/small/report.html"])
+@pytest.fixture(params=["before.html", "runs/small/report.html", "runs/both-drawn/report.html"])
 def page(made, request) -> str:
     return (made / request.param).read_text()
 
@@ -187,6 +193,18 @@ def test_the_commands_name_every_changed_setting(made, drawn_root):
     assert f"CONFIG=drawn NAME=small DATA_ROOT={drawn_root}" in command
     given = re.search("SET='(.*)'", command)[1].split()
     assert set(given) == {"crop.size=[32,32]", "train.epochs=1", "train.batch=8", "train.lr=0.0001", "folds.count=2"}
+
+
+def test_a_blend_has_one_report_with_the_curves_and_configs_of_each(made):
+    text = (made / "runs/both-drawn/report.html").read_text()
+    page = Outline(text)
+    assert not page.wrong
+    assert re.search(r"both-drawn blends one-drawn \(0\.\d\d\), two-drawn \(0\.\d\d\)", page.data)
+    for name in ("one-drawn", "two-drawn"):
+        assert f"{name}: each fold thin" in page.data
+        assert f"{name}: the whole config, as YAML" in page.data
+    assert "make train CONFIG=both.yaml DATA_ROOT=" in page.data
+    assert "<code>make csv CONFIG=both.yaml" in text
 
 
 def test_a_damaged_csv_is_left_out_and_a_run_without_a_fold_refused(made, drawn_root, foldmark, workplace):
