@@ -114,6 +114,8 @@ def made(drawn_root, tmp_path_factory) -> Path:
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     for file in ("photos/small/sheet.png", "photos/small/me & you.png", "figure.png"):
         save_png(folder / file, picture)
+    photos = [{"picture": "me & you.png", "faces": [{}]}, {"picture": "nobody.png", "faces": []}]
+    (folder / "photos/small/points.json").write_text(json.dumps({"photos": photos}))
     write_page(
         folder / "runs/part1-drawn/index.html",
         "Part 1: a nose",
