@@ -90,7 +90,7 @@ dashboard: setup ## W&B's terminal dashboard over the runs made here
 sync: setup ## upload the W&B runs made offline, each once (after `.venv/bin/wandb login`)
 	@$(BIN)/foldmark sync
 
-workspace: .venv/workspace ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
+workspace: .venv/workspace-installed ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
 	@$(BIN)/foldmark workspace
 
 bench: setup ## measure loading, training and prediction rates; writes benchmarks/
@@ -107,14 +107,11 @@ lint: setup ## check the code's style
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-lock: ## renew requirements.lock and requirements-photos.lock from pyproject.toml (needs uv)
+lock: ## renew requirements.lock and those of the extras from pyproject.toml (needs uv)
 	@$(LOCK) --extra dev pyproject.toml -o requirements.lock
-	@"$(PYTHON)" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["photos"])' \
-		| $(LOCK) --no-deps - -o requirements-photos.lock
-
-.venv/workspace: .venv/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[workspace]'
-	@touch $@
+	@for extra in photos workspace; do \
+		"$(PYTHON)" -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $$extra \
+		| $(LOCK) --no-deps - -o requirements-$$extra.lock; done
 
 setup: .venv/installed ## make .venv and install into it, if that is not done
 
@@ -129,7 +126,7 @@ setup: .venv/installed ## make .venv and install into it, if that is not done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Only photos without boxes need it.
-.venv/photos-installed: .venv/installed requirements-photos.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-photos.lock
+# An extra, for the one target that needs it; all that it builds on is in requirements.lock.
+.venv/%-installed: requirements-%.lock .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@

@@ -1,6 +1,7 @@
 """Shared by the tests: a small drawn data set, the real one where it is, and Foldmark run as a real process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ hypothesis.settings.load_profile("foldmark")
 
 # Tests run side by side, and the nets in them are too small to share out: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and the processes that the tests start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
 
