@@ -42,6 +42,7 @@ def test_overrides_win_over_the_file(yaml_file):
         ("train: {epochs: 0}", "train.epochs"),
         ("train: {lr: .nan}", "train.lr"),
         ("model: {name: resnet19}", "resnet18"),
+        ("crop: {square: false, down: 0.1}", "crop.down moves square crops only"),
         ("train: 3", "train"),
         ("[1, 2]", "sections"),
         ("train: {epochs: 3", "not valid YAML"),

@@ -25,7 +25,7 @@ from foldmark.experiment import CACHE
 from foldmark.faces import Faces
 from foldmark.files import write_text
 from foldmark.predict import predict_points
-from foldmark.progress import console, counting
+from foldmark.progress import console, counting, made
 from foldmark.run import Run
 from foldmark.train import as_fast_as_possible, average, batches, fold_data, fresh, measured_speed, training_faces, training_step
 
@@ -78,7 +78,7 @@ def bench(config: Config, data: Data, device_name: str) -> None:
         console.print(f"{key}: {value}")
     path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size[0]}px{'-drawn' if data.drawn else ''}.json"
     write_text(path, json.dumps(figures, indent=1) + "\n")
-    console.print(f"made: {path}")
+    made(path)
 
 
 def training_rates(run: Run, device: torch.device) -> dict:

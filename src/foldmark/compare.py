@@ -135,7 +135,7 @@ def resampled_interval(values: np.ndarray, groups: list[str], seed: int = 0) -> 
 
 @lru_cache(maxsize=2)
 def _draws(groups: int, seed: int) -> np.ndarray:
-    """How often each group is drawn (RESAMPLES, groups). Drawing takes longer than all that is made of it, so it is kept."""
+    """How often each group is drawn (RESAMPLES, groups); kept, because a table asks for many intervals over the same groups."""
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
 
 

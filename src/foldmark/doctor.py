@@ -28,7 +28,7 @@ from foldmark.files import write_text
 from foldmark.folds import group_faces
 from foldmark.inspection import inspect_pictures
 from foldmark.pictures import draw_points, save_png, sheet
-from foldmark.progress import console, counting
+from foldmark.progress import console, counting, made
 from foldmark.scatter import BoxScatter, box_scatter
 
 FOLDER = Path("runs/check")
@@ -61,8 +61,7 @@ def check(data: Data, config: Config) -> bool:
     """
     diagnosis = diagnose(data, config)
     _show(diagnosis, config)
-    made = _write(diagnosis, data)
-    console.print(f"made: {', '.join(map(str, made))}")
+    made(", ".join(map(str, _write(diagnosis, data))))
     unsafe = [finding.check for finding in diagnosis.findings if finding.found and finding.level == UNSAFE]
     console.print(f"training is NOT safe: {'; '.join(unsafe)}." if unsafe else "training is safe. Next: make train")
     return diagnosis.safe
@@ -151,8 +150,8 @@ def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:
         "box_scatter": asdict(diagnosis.scatter),
         "findings": findings,
     }
-    made = [FOLDER / "check.json"]
-    write_text(made[0], json.dumps(report, indent=1))
+    files = [FOLDER / "check.json"]
+    write_text(files[0], json.dumps(report, indent=1))
     picture = FOLDER / "odd-faces.png"
     # An older sheet would show faces that are mended by now.
     picture.unlink(missing_ok=True)
@@ -161,8 +160,8 @@ def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:
     tiles = [(tile, caption) for tile, caption in tiles if tile is not None]
     if tiles:
         save_png(picture, sheet([tile for tile, _ in tiles], columns=6, captions=[caption for _, caption in tiles]))
-        made.append(picture)
-    return made
+        files.append(picture)
+    return files
 
 
 def _tile(faces: Faces, row: int) -> np.ndarray | None:

@@ -7,7 +7,7 @@ no data set: `train` writes it for its experiment, `csv` for a blend.
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from foldmark.blend import blend_oof, weighted
 from foldmark.data import drawn_data, find_data
@@ -15,7 +15,7 @@ from foldmark.ensemble import joint_spread, read_experiment_oof, require_finishe
 from foldmark.errors import UserError
 from foldmark.experiment import CACHE
 from foldmark.faces import Faces
-from foldmark.files import digest, write_text
+from foldmark.files import digest, read_record, write_text
 from foldmark.folds import read_split
 from foldmark.run import finished_folds, read_summary, stored_config, trained_on_drawn
 from foldmark.uncertainty import Calibration, calibrate
@@ -86,14 +86,7 @@ def fit_ensemble(path: Path, folders: list[Path], weights: np.ndarray, faces: Fa
 
 def read_fit(path: Path) -> EnsembleFit:
     """Raises UserError for a file that cannot be read or is damaged."""
-    try:
-        return EnsembleFit.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "the file"
-        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); remove it and run make csv.") from None
+    return read_record(path, EnsembleFit, "remove it and run make csv")
 
 
 def fitted(folders: list[Path], data_root: Path | None) -> EnsembleFit:

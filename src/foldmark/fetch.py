@@ -14,7 +14,7 @@ from foldmark.download import Wanted, download, is_url
 from foldmark.errors import UserError
 from foldmark.faces import TEST_XML, TRAIN_XML, Faces, read_ibug
 from foldmark.files import explained, only_process, place_folder, require_space, write_bytes
-from foldmark.progress import console, counting
+from foldmark.progress import console, counting, made
 from foldmark.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.unpack import BadArchive, unpack
 
@@ -70,7 +70,7 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
             built = _checked_set(source, unpacked, address)
         place_folder(built, target)
     shutil.rmtree(work, ignore_errors=True)
-    console.print(f"made: {target} ({source.title})")
+    made(f"{target} ({source.title})")
     return target
 
 
@@ -88,7 +88,7 @@ def _bring_test_list(given: str | None, ibug_folder: Path, data_root: Path) -> N
             _require_pictures(read_ibug(xml, with_points=False), ibug_folder, given)
         write_bytes(target, xml.read_bytes())
     shutil.rmtree(data_root / WORK / TEST_LIST.name, ignore_errors=True)
-    console.print(f"made: {target} ({TEST_LIST.title})")
+    made(f"{target} ({TEST_LIST.title})")
 
 
 @contextmanager

@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from foldmark.errors import UserError
 
 MEGABYTE = 2**20
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 @contextmanager
@@ -125,3 +128,15 @@ def explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return UserError(f"{path}: a file stands where its folder should be; move that file away.")
     return error
+
+
+def read_record(path: Path, kind: type[Record], mend: str) -> Record:
+    """A JSON file that Foldmark wrote, as what it holds. Raises UserError that ends with the mend where it is damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the file"
+        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); {mend}.") from None

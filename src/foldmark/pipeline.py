@@ -173,9 +173,7 @@ def make_csv(
         _print_blend(members, oof.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
     console.print(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
-    console.print(
-        f"made: {path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}"
-    )
+    made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
     drawn = _write_uncertainty(path, oof, spread_px, data)
     fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
     _track_ensemble(name, members, record, oof, data, drawn, wandb_mode, notes)
@@ -216,7 +214,7 @@ def _write_uncertainty(csv: Path, oof: BlendedOof, spread_px: np.ndarray, data: 
     listed, drawn = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
     write_text(listed, faces_to_look_at(std_px, data.test).to_csv(index=False))
     draw_reliability(drawn, reliability(oof.spread_px, oof.blend.oof_px, held_out, oof.folds))
-    console.print(f"made: {listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
+    made(f"{listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
     return drawn
 
 

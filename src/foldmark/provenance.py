@@ -6,14 +6,14 @@ Rebuilding the file from this record is `verify`'s job.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from foldmark.config import Config
 from foldmark.data import Data
 from foldmark.ensemble import Member
 from foldmark.errors import UserError
 from foldmark.faces import Faces
-from foldmark.files import digest, file_sha256, write_text
+from foldmark.files import digest, file_sha256, read_record, write_text
 from foldmark.run import environment, read_summary
 from foldmark.submission import provenance_path
 
@@ -94,16 +94,9 @@ def read_provenance(csv: Path) -> Provenance:
     if not csv.is_file():
         raise UserError(f"{csv}: no such file; `make csv` writes it.")
     path = provenance_path(csv)
-    try:
-        return Provenance.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such record, so nothing says what {csv.name} was made from; run make csv again.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "the file"
-        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); run make csv again.") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such record, so nothing says what {csv.name} was made from; run make csv again.")
+    return read_record(path, Provenance, "run make csv again")
 
 
 def changed_checkpoints(record: Provenance) -> list[str]:

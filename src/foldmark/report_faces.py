@@ -74,13 +74,17 @@ def test_faces(results: Results) -> Section | Missing:
 
 
 def own_photos(results: Results) -> Section | Missing:
-    folder = PHOTOS / results.name
-    sheet = folder / "sheet.png"
-    if not sheet.is_file():
-        return Missing("Own photos", "photos PHOTOS=folder-with-your-photos")
+    folder, command = PHOTOS / results.name, "photos PHOTOS=folder-with-your-photos"
+    sheet, listed = folder / "sheet.png", folder / "points.json"
+    if not (sheet.is_file() and listed.is_file()):
+        return Missing("Own photos", command)
     # Pictures of photos that are gone since stay in the folder; points.json has those of the last time.
-    photos = json.loads((folder / "points.json").read_text(encoding="utf-8"))["photos"]
-    annotated = [folder / photo["picture"] for photo in photos if photo["picture"] and photo["faces"]]
+    try:
+        photos = json.loads(listed.read_bytes())["photos"]
+        drawn = [folder / photo["picture"] for photo in photos if photo["picture"] and photo["faces"]]
+    except (ValueError, KeyError, TypeError):
+        return Missing(f"Own photos ({listed} is damaged)", command)
+    annotated = [path for path in drawn if path.is_file()]
     grid = [Picture(path, path.stem, f"{path.stem} with the predicted points") for path in annotated[:SHOWN_PHOTOS]]
     left = len(annotated) - len(grid)
     text = f"Photos with the ensemble's points: {len(annotated)}" + (f", {left} of them only in {folder}." if left else ".")

@@ -33,7 +33,7 @@ class Calibration:
 def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Calibration:
     """Fit on predictions (n, k, 2) whose truth is known: the mean squared error of a coordinate as a rising function of
     the spread (isotonic regression, Zadrozny and Elkan 2002)."""
-    # Training imports this module and has no use for scikit-learn, so it is loaded where it is called.
+    # Loaded only here: most of what imports this module does without scikit-learn.
     from sklearn.isotonic import IsotonicRegression
 
     sides = box_sides(faces)

@@ -25,7 +25,7 @@ SECTIONS = {
 SHOWN_FACES, PICTURE_SETS = 12, 5  # while a fold trains: so many held-out faces, about so many times
 TABLE_WIDTH = 128  # pixels of a face in the table, which holds all of them
 CURVE_STEPS = 100
-FACES_PER_SECOND = 20  # at least, into a table: measured were 300
+FACES_PER_SECOND = 20  # at least, into a table; slower counts as hanging
 
 # A face's row in the run, and its predicted points_px (k, 2): the picture with both drawn in, so many pixels wide.
 Draw = Callable[[int, np.ndarray, int], np.ndarray]
