@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -43,6 +44,29 @@ def test_all_experiments_stand_in_one_table(foldmark, drawn_root, quick, workpla
     assert sum(row["to the best"] == "" for row in rows.values()) == 1
     assert float(rows["half"]["moves %"]) > 0
     assert "best blend: needs two experiments" in done.stdout
+
+
+def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, drawn_root, quick, workplace):
+    configs = workplace / "own"
+    configs.mkdir()
+    (workplace / "configs").unlink()
+    configs.rename(workplace / "configs")
+    for name, head in (("seed", "pool"), ("flat", "flat")):
+        (workplace / "configs" / f"{name}.yaml").write_text(f"model: {{head: {head}}}\n")
+        done = foldmark("train", "--data-root", drawn_root, "--set", quick, "--config", name)
+        assert done.returncode == 0, done.stderr
+    done = foldmark("compare", "--data-root", drawn_root)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = rows = list(csv.DictReader((workplace / "runs" / "compare.csv").open()))
+    assert first["experiment"] == "seed"
+    assert set(last["experiment"].split(" + ")) == {"seed", "flat"}
+    assert float(last["NME %"]) <= min(float(row["NME %"]) for row in rows[:2]) + 0.5
+    assert "(" in last["to the best"]
+    command = done.stdout.split("Next, to make its file: ")[1].split(" && ")[0]
+    subprocess.run(["sh", "-c", command], cwd=workplace, check=True)
+    done = foldmark("csv", "--data-root", drawn_root, "--set", quick, "--config", "best")
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "submissions" / "best.csv").is_file()
 
 
 def test_nothing_to_compare_is_a_sentence(foldmark, drawn_root):

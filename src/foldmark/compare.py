@@ -15,7 +15,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from foldmark.blend import Blend, blend_oof
-from foldmark.config import config_path
+from foldmark.config import CONFIG_FOLDER
 from foldmark.consistency import shift_consistency
 from foldmark.data import Data
 from foldmark.device import pick_device
@@ -25,15 +25,18 @@ from foldmark.faces import Faces
 from foldmark.files import write_text
 from foldmark.metrics import face_nme, failures, region_nme, scores
 from foldmark.model import parameters
-from foldmark.progress import console
+from foldmark.progress import console, made
 from foldmark.run import RUNS, Run, finished_folds, open_run, read_summary, stored_config
 
 CONSISTENCY_FACES = 100  # of the first finished fold
 RESAMPLES = 2000
 LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
 
-# What the terminal shows; runs/compare.csv has the regions as well.
+BASELINE = "seed"  # the row to beat stands first
+
+# What a wide terminal and the report show; runs/compare.csv has the regions as well.
 SHOWN = ["experiment", "folds", "MAE px", "NME %", "95 %", "over 8 %", "to the best", "moves %", "minutes", "parameters"]
+NARROW = ["experiment", "folds", "MAE px", "NME %", "95 %", "over 8 %", "moves %"]
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,69 @@ class Variant:
     oof: Oof
     nme: np.ndarray
 
+    @property
+    def config_name(self) -> str | None:
+        """The config in configs/ that it is named as, if it is; on drawn faces its name says so in addition."""
+        name = self.name.removesuffix("-drawn")
+        return name if (CONFIG_FOLDER / f"{name}.yaml").is_file() else None
+
+
+@dataclass(frozen=True)
+class BestBlend:
+    """The experiments whose blend is best, and that blend."""
+
+    members: list[Variant]
+    blend: Blend
+
+    @property
+    def name(self) -> str:
+        return " + ".join(member.name for member in self.members)
+
 
 def compare(data: Data, device_name: str) -> None:
-    """Print the table of all experiments on this data, write it to runs/compare.csv, and print the best blend's command."""
+    """Print the table of all experiments on this data and of their best blend, write it to runs/compare.csv, and print the
+    command that makes the blend's file."""
     device = pick_device(device_name)
     variants = sorted(_variants(data), key=lambda variant: variant.nme.mean())
     if not variants:
         raise UserError(f"{RUNS}: no experiment with a finished fold on {data.folder}; run make train first.")
-    rows = [_row(variant, variants[0], device) for variant in variants]
-    table = Table(box=SIMPLE)
-    for title in SHOWN:
-        table.add_column(title, overflow="fold", justify="left" if title == "experiment" else "right")
-    for row in rows:
-        table.add_row(*(str(row[title]) for title in SHOWN))
-    console.print(table)
+    best, blended = variants[0], _best_blend(variants, data.train)
+    variants.sort(key=lambda variant: variant.config_name != BASELINE)
+    rows = [_row(variant, best, device) for variant in variants]
+    if blended:
+        rows.append(_blend_row(blended, best, rows))
     path = RUNS / "compare.csv"
     write_text(path, pandas.DataFrame(rows).to_csv(index=False))
+
+    table = _table(rows, SHOWN)
+    # A log is not cut at 80 columns, and a terminal can be scrolled in one direction only.
+    width = console.measure(table).maximum
+    if console.is_terminal and width > console.width:
+        table, width = _table(rows, NARROW), console.width
+    console.print(table, width=width)
+    made(f"{path}, with every column and the NME of each region.")
     console.print(
-        f"made: {path}, with the NME of each region. Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the "
-        "difference of NME on the same faces; moves: how far points walk on a face that shifts by 1 to 8 px, % of the eyes."
+        f"Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the difference of NME to {best.name} on the same "
+        "faces; moves: how far points walk on a face that shifts by 1 to 8 px, in percent of the eyes.",
+        markup=False,
     )
-    _print_best_blend(variants, data.train)
+    if blended is None:
+        console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
+        console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
+        return
+    weights = [f"{member.name} {weight:.2f}" for member, weight in zip(blended.members, blended.blend.weights, strict=True)]
+    console.print(f"best blend: {', '.join(weights)}", markup=False)
+    config = f"'blend: [{', '.join(member.config_name for member in blended.members)}]'"
+    console.print(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best", markup=False)
+
+
+def _table(rows: list[dict], titles: list[str]) -> Table:
+    table = Table(box=SIMPLE)
+    for title in titles:
+        table.add_column(title, overflow="fold", justify="left" if title == "experiment" else "right")
+    for row in rows:
+        table.add_row(*(str(row[title]) for title in titles))
+    return table
 
 
 def _variants(data: Data) -> list[Variant]:
@@ -92,34 +137,62 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
     run, oof = variant.run, variant.oof
     faces = run.faces.take(oof.rows)
     folds = finished_folds(run.folder)
-    figures = scores(oof.points_px, faces)
-    low, high = resampled_interval(variant.nme, faces.groups)
     model = load_model(run.fold_folder(folds[0]) / "last.pt", run.config, run.faces.markup.count, device)
+    figures = _figures(oof.points_px, faces)
     return {
         "experiment": variant.name,
         "folds": f"{len(folds)} of {run.folds.max() + 1}",
         "faces": len(oof.rows),
-        "MAE px": f"{figures['mae_px']:.2f}",
-        "NME %": f"{figures['nme']:.2f}",
-        "95 %": f"{low:.2f} to {high:.2f}",
-        "over 8 %": f"{failures(variant.nme):.1f} %",
-        "to the best": _to_the_best(variant, best),
+        **figures,
+        "to the best": "" if variant is best else _to_the_best(oof.rows, variant.nme, best),
         "moves %": f"{kept_consistency(run, folds[0], model, device):.2f}",
         "minutes": f"{sum(read_summary(run.fold_folder(fold))['seconds'] for fold in folds) / 60:.0f}",
         "parameters": f"{parameters(model):,}",
-        **{f"NME % {name}": f"{value:.2f}" for name, value in region_nme(oof.points_px, faces).items()},
+        **_regions(oof.points_px, faces),
     }
 
 
-def _to_the_best(variant: Variant, best: Variant) -> str:
-    """The difference of NME on the faces that both have predicted, with its interval."""
-    if variant is best:
-        return ""
-    _, mine, others = np.intersect1d(variant.oof.rows, best.oof.rows, return_indices=True)
+def _blend_row(blended: BestBlend, best: Variant, rows: list[dict]) -> dict:
+    """Its nested figures; what its members took and weigh, together. How it moves is not measured: each member does its own."""
+    first = blended.members[0]
+    faces = first.run.faces.take(first.oof.rows)
+    parts = [row for row in rows if row["experiment"] in {member.name for member in blended.members}]
+    oof_px = blended.blend.oof_px
+    return {
+        "experiment": blended.name,
+        "folds": parts[0]["folds"],
+        "faces": len(faces),
+        **_figures(oof_px, faces),
+        "to the best": _to_the_best(first.oof.rows, face_nme(oof_px, faces), best),
+        "moves %": "",
+        "minutes": sum(int(row["minutes"]) for row in parts),
+        "parameters": f"{sum(int(row['parameters'].replace(',', '')) for row in parts):,}",
+        **_regions(oof_px, faces),
+    }
+
+
+def _figures(points_px: np.ndarray, faces: Faces) -> dict[str, str]:
+    figures, nme = scores(points_px, faces), face_nme(points_px, faces)
+    low, high = resampled_interval(nme, faces.groups)
+    return {
+        "MAE px": f"{figures['mae_px']:.2f}",
+        "NME %": f"{figures['nme']:.2f}",
+        "95 %": f"{low:.2f} to {high:.2f}",
+        "over 8 %": f"{failures(nme):.1f} %",
+    }
+
+
+def _regions(points_px: np.ndarray, faces: Faces) -> dict[str, str]:
+    return {f"NME % {name}": f"{value:.2f}" for name, value in region_nme(points_px, faces).items()}
+
+
+def _to_the_best(rows: np.ndarray, nme: np.ndarray, best: Variant) -> str:
+    """The difference of NME to the best experiment on the faces that both have predicted, with its interval."""
+    _, mine, others = np.intersect1d(rows, best.oof.rows, return_indices=True)
     if not len(mine):
         return "no face in common"
-    difference = variant.nme[mine] - best.nme[others]
-    low, high = resampled_interval(difference, variant.run.faces.take(variant.oof.rows[mine]).groups)
+    difference = nme[mine] - best.nme[others]
+    low, high = resampled_interval(difference, best.run.faces.take(best.oof.rows[others]).groups)
     return f"{difference.mean():+.2f} ({low:+.2f} to {high:+.2f})"
 
 
@@ -150,40 +223,25 @@ def kept_consistency(run: Run, fold: int, model: torch.nn.Module, device: torch.
     return json.loads(path.read_text())["percent_of_eyes"]
 
 
-def _print_best_blend(variants: list[Variant], faces: Faces) -> None:
-    """Blend all experiments that share the best one's split and are configs, leave out those that weigh nothing, and print
-    how to make the blend's competition file."""
-    whole = [variant for variant in variants if _is_whole(variant) and _is_config(variant.name)]
+def _best_blend(variants: list[Variant], faces: Faces) -> BestBlend | None:
+    """The blend of all whole experiments that share the best one's split and are configs, without those that weigh nothing
+    beside others; None where there are not two."""
+    whole = [variant for variant in variants if _is_whole(variant) and variant.config_name]
     together = [variant for variant in whole if _same_split(variant.oof, whole[0].oof)]
     if len(together) < 2:
-        console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
-        console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
-        return
+        return None
 
-    def blended(members: list[Variant]) -> Blend:
-        return blend_oof([member.run.folder for member in members], [member.run.config for member in members], faces).blend
+    def blended(members: list[Variant]) -> BestBlend:
+        folders, configs = [member.run.folder for member in members], [member.run.config for member in members]
+        return BestBlend(members, blend_oof(folders, configs, faces).blend)
 
-    result = blended(together)
-    kept = [variant for variant, weight in zip(together, result.weights, strict=True) if weight >= LEAST_WEIGHT]
-    if len(kept) < len(together):
-        result = blended(kept)
-    figures = scores(result.oof_px, faces.take(together[0].oof.rows))
-    weights = ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in zip(kept, result.weights, strict=True))
-    names = ", ".join(variant.name for variant in kept)
-    console.print(f"best blend: {weights}: out-of-fold, nested, MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %")
-    console.print(f"Next, to make its file: echo 'blend: [{names}]' > configs/best.yaml && make csv CONFIG=best", markup=False)
+    best = blended(together)
+    kept = [variant for variant, weight in zip(together, best.blend.weights, strict=True) if weight >= LEAST_WEIGHT]
+    return best if len(kept) in (1, len(together)) else blended(kept)
 
 
 def _is_whole(variant: Variant) -> bool:
     return len(finished_folds(variant.run.folder)) == variant.run.folds.max() + 1
-
-
-def _is_config(name: str) -> bool:
-    try:
-        config_path(name)
-    except UserError:
-        return False
-    return True
 
 
 def _same_split(one: Oof, other: Oof) -> bool:

@@ -187,8 +187,8 @@ def variants(results: Results) -> Section | Missing:
         return Missing("Variants compared", "compare")
     written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     text = (
-        f"As make compare wrote it on {written:%Y-%m-%d %H:%M}, best first. To the best: the difference of NME on the same "
-        "faces, with its 95 % interval; moves: how far points walk on a face that shifts."
+        f"As make compare wrote it on {written:%Y-%m-%d %H:%M}. To the best: the difference of NME to the best single "
+        "experiment on the same faces, with its 95 % interval; moves: how far points walk on a face that shifts."
     )
     if len(table) < 2:
         text = f"{text} There is no other experiment yet."
