@@ -58,15 +58,15 @@ def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, 
     done = foldmark("compare", "--data-root", drawn_root)
     assert done.returncode == 0, done.stderr
     first, *_, last = rows = list(csv.DictReader((workplace / "runs" / "compare.csv").open()))
-    assert first["experiment"] == "seed"
-    assert set(last["experiment"].split(" + ")) == {"seed", "flat"}
+    assert first["experiment"] == "seed-drawn"
+    assert set(last["experiment"].split(" + ")) == {"seed-drawn", "flat-drawn"}
     assert float(last["NME %"]) <= min(float(row["NME %"]) for row in rows[:2]) + 0.5
     assert "(" in last["to the best"]
     command = done.stdout.split("Next, to make its file: ")[1].split(" && ")[0]
     subprocess.run(["sh", "-c", command], cwd=workplace, check=True)
     done = foldmark("csv", "--data-root", drawn_root, "--set", quick, "--config", "best")
     assert done.returncode == 0, done.stderr
-    assert (workplace / "submissions" / "best.csv").is_file()
+    assert (workplace / "submissions" / "best-drawn.csv").is_file()
 
 
 def test_nothing_to_compare_is_a_sentence(foldmark, drawn_root):
