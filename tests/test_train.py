@@ -180,3 +180,26 @@ def test_an_unsafe_checkpoint_is_refused(foldmark, trained, drawn_root, quick):
     done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", quick, "--folds", "0")
     assert_refused(done, "last.pt", "holds more than plain tensors")
     assert not (trained.parent.parent / "hacked").exists()
+
+
+def test_a_run_goes_on_from_another_ones_folds(foldmark, drawn_root, quick, workplace):
+    def train(name, settings=""):
+        return foldmark("train", "--data-root", drawn_root, "--name", name, "--set", f"{quick} {settings}", "--folds", "0")
+
+    assert_refused(train("on", "train.start=resnet18"), "resnet18-drawn/fold0 is not finished")
+    done = train("first")
+    assert done.returncode == 0, done.stderr
+    # At no rate to speak of, so that what it ends with is what it started from; other crops, so another mean face.
+    done = train("going", "train.start=first train.lr=1e-12 train.seed=1 crop.size=64")
+    assert done.returncode == 0, done.stderr
+    first, on = (
+        torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("first", "going")
+    )
+    weights = [name for name in first if name.endswith("weight")]
+    assert all(torch.allclose(first[name], on[name], atol=1e-6) for name in weights)
+    assert not torch.equal(first["mean_points_crop"], on["mean_points_crop"])
+    assert "start: first" in (workplace / "runs/going/config.yaml").read_text()
+    assert_refused(train("net", "train.start=first model.head=flat"), "first has another net")
+    assert_refused(train("folds", "train.start=first folds.seed=1"), "first has other folds", "folds.file=")
+    done = train("its-folds", "train.start=first folds.seed=1 folds.file=runs/first/split.csv")
+    assert done.returncode == 0, done.stderr

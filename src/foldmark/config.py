@@ -99,6 +99,9 @@ class TrainConfig(Section):
     large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero
+    # Go on from this run, or this config's: each fold starts from the averaged weights of its same fold, which must hold out
+    # the same faces.
+    start: str | None = None
     validate_every: int = Field(1, ge=1)  # epochs
     workers: int | None = Field(None, ge=0, le=256)  # loader processes; None: by the machine
     seed: int = Field(0, ge=0, lt=2**31)
@@ -128,6 +131,8 @@ class Config(Section):
             raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
         if self.model.name == "cnn" and self.model.weights:
             raise ValueError("model.weights: there are weights to start from for resnet18 only")
+        if self.model.weights and self.train.start:
+            raise ValueError("model.weights, train.start: a net starts from one of them; set the other to null")
         if self.model.name == "cnn" and self.model.head == "cells":
             raise ValueError("model.head: cells needs the maps of resnet18; cnn goes with flat or pool")
         if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):

@@ -4,7 +4,7 @@ answered at once."""
 import glob
 from pathlib import Path
 
-from foldmark.config import Config, load_variants
+from foldmark.config import CONFIG_FOLDER, Config, load_variants
 from foldmark.data import BANNER, HOW_TO_GET, Data, drawn_data, find_data
 from foldmark.errors import UserError
 from foldmark.progress import console
@@ -36,16 +36,31 @@ def experiments(
     chosen = config or ("drawn" if data.drawn else "resnet18")
     variants = load_variants(chosen, overrides)
     label, runs = _names(chosen, list(variants), name, data.drawn)
-    return label, dict(zip(runs, variants.values(), strict=True)), data
+    run_of = dict(zip(variants, runs, strict=True))
+    configs = [_with_run_to_start_from(config, run_of, data.drawn) for config in variants.values()]
+    return label, dict(zip(runs, configs, strict=True)), data
 
 
 def _names(config: str, members: list[str], name: str | None, drawn: bool) -> tuple[str, list[str]]:
     """What `experiments` calls the whole, and each of its members."""
-    label, *runs = (f"{stem}-drawn" if drawn and stem != "drawn" else stem for stem in (Path(config).stem, *members))
+    label, *runs = (_run_name(stem, drawn) for stem in (Path(config).stem, *members))
     label = name or label
     if len(members) == 1:
         return label, [label]
     return label, [f"{name}-{run}" if name else run for run in runs]
+
+
+def _run_name(stem: str, drawn: bool) -> str:
+    return f"{stem}-drawn" if drawn and stem != "drawn" else stem
+
+
+def _with_run_to_start_from(config: Config, run_of: dict[str, str], drawn: bool) -> Config:
+    """The config with train.start as the name of a run: where it names a config, what `experiments` calls that one's run."""
+    start = config.train.start
+    if start is None:
+        return config
+    run = run_of.get(start) or _run_name(start, drawn and (CONFIG_FOLDER / f"{start}.yaml").is_file())
+    return config.model_copy(update={"train": config.train.model_copy(update={"start": run})})
 
 
 def find_or_draw(data_root: Path, kind: str) -> Data:

@@ -40,7 +40,8 @@ def summary(results: Results) -> tuple[str, Section]:
         weights = (f"{one.folder.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
         what = f"{results.name} blends {', '.join(weights)}, each by its weight, with {len(folds)} folds each."
     else:
-        start = f"starting from {config.model.weights} weights" if config.model.weights else "from scratch"
+        origin = config.model.weights or config.train.start
+        start = f"starting from {origin} weights" if origin else "from scratch"
         what = (
             f"{results.name} finds {faces.markup.count} facial landmarks with {config.model.name} nets "
             f"({config.model.head} head) that see {size} grey pixels, trained for {config.train.epochs} "

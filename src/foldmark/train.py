@@ -25,7 +25,7 @@ from foldmark.losses import LOSSES
 from foldmark.metrics import scores
 from foldmark.model import build_model, parameters
 from foldmark.predict import predict_points
-from foldmark.pretrained import load_pretrained
+from foldmark.pretrained import load_fold, load_pretrained
 from foldmark.run import Run, write_oof
 
 # After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
@@ -64,6 +64,9 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
         if "optimizer" in stored:
             model.load_state_dict(stored["model"])
             optimizer.load_state_dict(stored["optimizer"])
+    elif config.train.start:
+        for net in (model, averaged):
+            load_fold(net, run, fold)
     speed = fold_speed(run, device)
     as_fast_as_possible(model, speed), as_fast_as_possible(averaged, speed)
 
