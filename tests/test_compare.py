@@ -36,6 +36,9 @@ def test_all_experiments_stand_in_one_table(foldmark, drawn_root, quick, workpla
     assert foldmark("train", *settings, quick + " model.head=flat", "--name", "half", "--folds", "0").returncode == 0
     done = foldmark("compare", "--data-root", drawn_root)
     assert done.returncode == 0, done.stderr
+    # Where nobody watches the lines are as long as they must be: each experiment has one.
+    assert {line.split()[0] for line in done.stdout.splitlines() if " of 2 " in line} == {"whole", "half"}
+    assert "parameters" in done.stdout
     rows = {row["experiment"]: row for row in csv.DictReader((workplace / "runs" / "compare.csv").open())}
     assert {name: row["folds"] for name, row in rows.items()} == {"whole": "2 of 2", "half": "1 of 2"}
     summaries = [json.loads((workplace / "runs" / "whole" / f"fold{fold}" / "summary.json").read_text()) for fold in (0, 1)]
@@ -47,10 +50,8 @@ def test_all_experiments_stand_in_one_table(foldmark, drawn_root, quick, workpla
 
 
 def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, drawn_root, quick, workplace):
-    configs = workplace / "own"
-    configs.mkdir()
-    (workplace / "configs").unlink()
-    configs.rename(workplace / "configs")
+    (workplace / "configs").unlink()  # of our own, because one is written here
+    (workplace / "configs").mkdir()
     for name, head in (("seed", "pool"), ("flat", "flat")):
         (workplace / "configs" / f"{name}.yaml").write_text(f"model: {{head: {head}}}\n")
         done = foldmark("train", "--data-root", drawn_root, "--set", quick, "--config", name)
@@ -60,7 +61,8 @@ def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, 
     first, *_, last = rows = list(csv.DictReader((workplace / "runs" / "compare.csv").open()))
     assert first["experiment"] == "seed-drawn"
     assert set(last["experiment"].split(" + ")) == {"seed-drawn", "flat-drawn"}
-    assert float(last["NME %"]) <= min(float(row["NME %"]) for row in rows[:2]) + 0.5
+    # The NME is convex, so a mean is no worse than what it is made of is on average.
+    assert float(last["NME %"]) <= np.mean([float(row["NME %"]) for row in rows[:2]]) + 0.01
     assert "(" in last["to the best"]
     command = done.stdout.split("Next, to make its file: ")[1].split(" && ")[0]
     subprocess.run(["sh", "-c", command], cwd=workplace, check=True)

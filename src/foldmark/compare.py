@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import torch
 from rich.box import SIMPLE
+from rich.measure import Measurement
 from rich.table import Table
 
 from foldmark.blend import Blend, blend_oof
@@ -83,11 +84,10 @@ def compare(data: Data, device_name: str) -> None:
     write_text(path, pandas.DataFrame(rows).to_csv(index=False))
 
     table = _table(rows, SHOWN)
-    # A log is not cut at 80 columns, and a terminal can be scrolled in one direction only.
-    width = console.measure(table).maximum
-    if console.is_terminal and width > console.width:
-        table, width = _table(rows, NARROW), console.width
-    console.print(table, width=width)
+    # A table that is wider than its terminal would be broken into pieces.
+    if Measurement.get(console, console.options.update(max_width=10_000), table).maximum > console.width:
+        table = _table(rows, NARROW)
+    console.print(table, soft_wrap=False)
     made(f"{path}, with every column and the NME of each region.")
     console.print(
         f"Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the difference of NME to {best.name} on the same "
@@ -138,7 +138,7 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
     faces = run.faces.take(oof.rows)
     folds = finished_folds(run.folder)
     model = load_model(run.fold_folder(folds[0]) / "last.pt", run.config, run.faces.markup.count, device)
-    figures = _figures(oof.points_px, faces)
+    figures = _figures(oof.points_px, variant.nme, faces)
     return {
         "experiment": variant.name,
         "folds": f"{len(folds)} of {run.folds.max() + 1}",
@@ -153,26 +153,27 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
 
 
 def _blend_row(blended: BestBlend, best: Variant, rows: list[dict]) -> dict:
-    """Its nested figures; what its members took and weigh, together. How it moves is not measured: each member does its own."""
+    """Its nested figures; the minutes and parameters are those of its members together. How it moves is not measured."""
     first = blended.members[0]
     faces = first.run.faces.take(first.oof.rows)
     parts = [row for row in rows if row["experiment"] in {member.name for member in blended.members}]
     oof_px = blended.blend.oof_px
+    nme = face_nme(oof_px, faces)
     return {
         "experiment": blended.name,
         "folds": parts[0]["folds"],
         "faces": len(faces),
-        **_figures(oof_px, faces),
-        "to the best": _to_the_best(first.oof.rows, face_nme(oof_px, faces), best),
+        **_figures(oof_px, nme, faces),
+        "to the best": _to_the_best(first.oof.rows, nme, best),
         "moves %": "",
-        "minutes": sum(int(row["minutes"]) for row in parts),
+        "minutes": f"{sum(int(row['minutes']) for row in parts)}",
         "parameters": f"{sum(int(row['parameters'].replace(',', '')) for row in parts):,}",
         **_regions(oof_px, faces),
     }
 
 
-def _figures(points_px: np.ndarray, faces: Faces) -> dict[str, str]:
-    figures, nme = scores(points_px, faces), face_nme(points_px, faces)
+def _figures(points_px: np.ndarray, nme: np.ndarray, faces: Faces) -> dict[str, str]:
+    figures = scores(points_px, faces)
     low, high = resampled_interval(nme, faces.groups)
     return {
         "MAE px": f"{figures['mae_px']:.2f}",

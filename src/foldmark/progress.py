@@ -20,6 +20,8 @@ from rich.progress import (
 from foldmark.files import MEGABYTE
 
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 200  # a log need not fit a window
 
 LINE_EVERY = 30  # seconds, where a bar cannot be shown
 
