@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldmark.blend import blend, fit_weights, weighted
+from foldmark.experiment import experiments
 from foldmark.faces import Faces
 from foldmark.metrics import face_nme
 from tests.conftest import assert_refused
@@ -109,6 +110,14 @@ def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, drawn_root, two_config
     done = foldmark("verify", csv, "--data-root", drawn_root)
     assert done.returncode == 0, done.stderr
     assert "identical" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "start"), [(None, "resnet18-drawn"), ("mine", "mine-resnet18-drawn")])
+def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(drawn_root, workplace, monkeypatch, name, start):
+    monkeypatch.chdir(workplace)
+    _, configs, _ = experiments(drawn_root, "best", name, [])
+    assert list(configs)[0] == start
+    assert [config.train.start for config in configs.values()] == [None, start]
 
 
 def test_a_blend_of_other_folds_is_refused(foldmark, drawn_root, two_configs):

@@ -94,6 +94,9 @@ def compare(data: Data, device_name: str) -> None:
         "faces; moves: how far points walk on a face that shifts by 1 to 8 px, in percent of the eyes.",
         markup=False,
     )
+    for variant in variants:
+        if start := variant.run.config.train.start:
+            console.print(f"{variant.name} goes on from {start}, whose minutes come before its own.", markup=False)
     if blended is None:
         console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
         console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
