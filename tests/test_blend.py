@@ -1,5 +1,6 @@
 """Blends: the weights are right where the answer is known, and the figure that is printed does not flatter."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,3 +146,27 @@ def test_a_blend_that_makes_no_sense_is_a_sentence(foldmark, two_configs, text, 
 
 def test_what_takes_one_config_refuses_a_blend(foldmark, two_configs):
     assert_refused(foldmark("model", "both"), "is a blend of", "name one")
+
+
+def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, drawn_root, two_configs, workplace):
+    """Beside a net that was trained, one that hardly moved from the mean face, which is no help where that is poor."""
+    (two_configs / "flat.yaml").write_text((two_configs / "resnet18.yaml").read_text() + "predict: {realign: 0, flip: false}\n")
+    settings = ["--data-root", drawn_root, "--config", "both"]
+    assert foldmark("train", *settings).returncode == 0
+    # The same nets, but what the second has predicted is far off.
+    for path in (workplace / "runs/flat-drawn").glob("fold*/oof.npz"):
+        stored = dict(np.load(path))
+        np.savez(path, **{**stored, "points_px": stored["points_px"] + 50})
+    done = foldmark("csv", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "no part of the file" in done.stdout
+    record = json.loads((workplace / "submissions/both-drawn.json").read_text())
+    assert [experiment["name"] for experiment in record["experiments"]] == ["resnet18-drawn"]
+    assert not list((workplace / "runs/flat-drawn").glob("fold*/test.npz"))
+    assert foldmark("verify", workplace / "submissions/both-drawn.csv", "--data-root", drawn_root).returncode == 0
+    alone = foldmark("csv", "--data-root", drawn_root, "--config", "resnet18")
+    assert alone.returncode == 0, alone.stderr
+    assert (workplace / "submissions/both-drawn.csv").read_bytes() == (workplace / "submissions/resnet18-drawn.csv").read_bytes()
+    labels = next(drawn_root.rglob("*test*.xml"))
+    done = foldmark("predict", labels, "--config", "both")
+    assert done.returncode == 0, done.stderr

@@ -17,6 +17,8 @@ from foldmark.faces import Faces
 from foldmark.metrics import face_nme
 from foldmark.twins import find_twins, join_twins
 
+LEAST_WEIGHT = 0.02
+
 
 @dataclass(frozen=True)
 class Blend:
@@ -78,18 +80,24 @@ def blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> Blend:
     nested_px = np.empty_like(mean_px)
     for fold in np.unique(folds):
         held_out = folds == fold
-        others = fit_weights(points_px[:, ~held_out], faces.take(~held_out))
+        others = without_idle(fit_weights(points_px[:, ~held_out], faces.take(~held_out)))
         nested_px[held_out] = weighted(points_px[:, held_out], others)
     nme_mean, nme_nested = (float(face_nme(oof_px, faces).mean()) for oof_px in (mean_px, nested_px))
     fitted = nme_nested < nme_mean
     return Blend(
-        weights=fit_weights(points_px, faces) if fitted else equal,
+        weights=without_idle(fit_weights(points_px, faces)) if fitted else equal,
         oof_px=nested_px if fitted else mean_px,
         fitted=fitted,
         nme_mean=nme_mean,
         nme_nested=nme_nested,
         nme_alone=np.array([face_nme(alone_px, faces).mean() for alone_px in points_px]),
     )
+
+
+def without_idle(weights: np.ndarray) -> np.ndarray:
+    """The weights (m,) with 0 for those that say next to nothing: such an experiment is not worth the time that its nets take."""
+    kept = np.where(weights < LEAST_WEIGHT, 0, weights)
+    return kept / kept.sum()
 
 
 def weighted(points_px: np.ndarray, weights: np.ndarray) -> np.ndarray:

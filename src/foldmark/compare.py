@@ -31,7 +31,6 @@ from foldmark.run import RUNS, Run, finished_folds, open_run, read_summary, stor
 
 CONSISTENCY_FACES = 100  # of the first finished fold
 RESAMPLES = 2000
-LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
 
 BASELINE = "seed"  # the row to beat stands first
 
@@ -240,7 +239,7 @@ def _best_blend(variants: list[Variant], faces: Faces) -> BestBlend | None:
         return BestBlend(members, blend_oof(folders, configs, faces).blend)
 
     best = blended(together)
-    kept = [variant for variant, weight in zip(together, best.blend.weights, strict=True) if weight >= LEAST_WEIGHT]
+    kept = [variant for variant, weight in zip(together, best.blend.weights, strict=True) if weight]
     return best if len(kept) in (1, len(together)) else blended(kept)
 
 

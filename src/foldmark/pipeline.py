@@ -159,8 +159,10 @@ def make_csv(
     # A ledger that cannot be read should be told before anything is predicted.
     read_ledger()
     oof = blend_oof(folders, configs, data.train)
-    records = [experiment_record(*one) for one in zip(folders, configs, folds, oof.blend.weights.tolist(), strict=True)]
-    with counting("predicting the test list", sum(map(len, folds))) as done:
+    weights = oof.blend.weights.tolist()
+    # What weighs nothing is no part of the file.
+    records = [experiment_record(*one) for one in zip(folders, configs, folds, weights, strict=True) if one[-1]]
+    with counting("predicting the test list", sum(len(record.folds) for record in records)) as done:
         points_px, spread_px = ensemble_points([record.member for record in records], data.test, device, done)
     path = SUBMISSIONS / f"{name}.csv"
     write_submission(path, points_px, data.test, configs[0].crop)
@@ -176,7 +178,8 @@ def make_csv(
     made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
     drawn = _write_uncertainty(path, oof, spread_px, data)
     fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
-    _track_ensemble(name, members, record, oof, data, drawn, wandb_mode, notes)
+    used = [member for member, weight in zip(members, weights, strict=True) if weight]
+    _track_ensemble(name, used, record, oof, data, drawn, wandb_mode, notes)
     console.print(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)", markup=False)
     return path
 
@@ -231,6 +234,8 @@ def _print_oof(folder: Path, data: Data) -> None:
 def _print_blend(members: list[str], blend: Blend) -> None:
     weights = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(members, blend.weights, strict=True))
     chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
+    if not blend.weights.all():
+        chosen += "; what weighs nothing is no part of the file"
     console.print(
         f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
         f"with equal ones {blend.nme_mean:.3f} %"

@@ -125,6 +125,8 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     where = pick_device(device)
     members = []
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
+        if not weight:
+            continue
         paths = [folder / f"fold{fold}" / f"{config.predict.checkpoint}.pt" for fold in finished_folds(folder)]
         nets = [load_model(path, config, markups[0].count, where) for path in paths]
         members.append(LoadedMember(config, nets, weight))
