@@ -110,7 +110,10 @@ def load_model(checkpoint: Path, config: Config, points: int, device: torch.devi
     if state is None:
         raise UserError(f"{checkpoint}: no such checkpoint, though the fold is finished; remove its folder and train it again.")
     model = build_model(config, torch.zeros(points, 2), seed=0).to(device)
-    model.load_state_dict(state["averaged"])
+    try:
+        model.load_state_dict(state["averaged"])
+    except RuntimeError:
+        raise UserError(f"{checkpoint}: holds another net than today's code makes of its config; train it again.") from None
     return model.eval()
 
 
