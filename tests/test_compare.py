@@ -69,6 +69,13 @@ def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, 
     done = foldmark("csv", "--data-root", drawn_root, "--set", quick, "--config", "best")
     assert done.returncode == 0, done.stderr
     assert (workplace / "submissions" / "best-drawn.csv").is_file()
+    # One that predicts far off is no help.
+    for path in (workplace / "runs" / "flat-drawn").glob("fold*/oof.npz"):
+        stored = dict(np.load(path))
+        np.savez(path, **{**stored, "points_px": stored["points_px"] + 50})
+    done = foldmark("compare", "--data-root", drawn_root)
+    assert "Beside it the others weigh nothing. Next: make csv CONFIG=seed" in done.stdout
+    assert len(list(csv.DictReader((workplace / "runs" / "compare.csv").open()))) == 2
 
 
 def test_nothing_to_compare_is_a_sentence(foldmark, drawn_root):

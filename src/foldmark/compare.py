@@ -57,7 +57,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class BestBlend:
-    """The experiments whose blend is best, and that blend."""
+    """The experiments whose blend is best, perhaps only one, and that blend."""
 
     members: list[Variant]
     blend: Blend
@@ -77,7 +77,7 @@ def compare(data: Data, device_name: str) -> None:
     best, blended = variants[0], _best_blend(variants, data.train)
     variants.sort(key=lambda variant: variant.config_name != BASELINE)
     rows = [_row(variant, best, device) for variant in variants]
-    if blended:
+    if blended and len(blended.members) > 1:
         rows.append(_blend_row(blended, best, rows))
     path = RUNS / "compare.csv"
     write_text(path, pandas.DataFrame(rows).to_csv(index=False))
@@ -102,7 +102,11 @@ def compare(data: Data, device_name: str) -> None:
         return
     weights = [f"{member.name} {weight:.2f}" for member, weight in zip(blended.members, blended.blend.weights, strict=True)]
     console.print(f"best blend: {', '.join(weights)}", markup=False)
-    config = f"'blend: [{', '.join(member.config_name for member in blended.members)}]'"
+    names = [member.config_name for member in blended.members]
+    if len(names) == 1:
+        console.print(f"Beside it the others weigh nothing. Next: make csv CONFIG={names[0]}", markup=False)
+        return
+    config = f"'blend: [{', '.join(names)}]'"
     console.print(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best", markup=False)
 
 
@@ -240,7 +244,7 @@ def _best_blend(variants: list[Variant], faces: Faces) -> BestBlend | None:
 
     best = blended(together)
     kept = [variant for variant, weight in zip(together, best.blend.weights, strict=True) if weight]
-    return best if len(kept) in (1, len(together)) else blended(kept)
+    return best if len(kept) == len(together) else blended(kept)
 
 
 def _is_whole(variant: Variant) -> bool:
