@@ -174,14 +174,16 @@ def test_an_image_or_box_that_cannot_be_used_is_refused(predictor, image, boxes)
 def test_a_blend_weighs_as_the_competition_file_does(trained, drawn_root, tmp_path, test_list):
     runs = [shutil.copytree(trained, tmp_path / "runs" / name) for name in ("one", "two")]
     rng = np.random.default_rng(0)
-    for fold in (0, 1):
-        rows, points_px, spread_px = read_oof(runs[1] / f"fold{fold}")
-        write_oof(runs[1] / f"fold{fold}", rows, points_px + rng.normal(0, 9, points_px.shape), spread_px)
+    for run, scatter in zip(runs, (6, 12), strict=True):
+        for fold in (0, 1):
+            rows, points_px, spread_px = read_oof(run / f"fold{fold}")
+            write_oof(run / f"fold{fold}", rows, points_px + rng.normal(0, scatter, points_px.shape), spread_px)
     with pytest.raises(UserError, match="make csv"):
         foldmark_api.load(runs)
     blended = foldmark_api.load(runs, data_root=drawn_root)
     faces = read_ibug(drawn_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     weights = blend_oof(runs, [stored_config(run) for run in runs], faces).blend.weights
+    assert weights[0] > weights[1] > 0.1
     assert [member.weight for member in blended.members] == pytest.approx(weights.tolist())
     # Kept, so that the next time needs no data set; and the two nets are the same, so their blend is either.
     again = foldmark_api.load(runs)
