@@ -2,14 +2,14 @@
 
 import pytest
 
-from foldmark.config import Config, config_path, differences, load_config
+from foldmark.config import Config, config_path, differences, load_config, load_variants
 from foldmark.errors import UserError
 from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid(path):
-    assert isinstance(load_config(str(path)), Config)
+    assert all(isinstance(config, Config) for config in load_variants(str(path)).values())
 
 
 def test_the_seed_config_is_the_reports_recipe():

@@ -194,7 +194,7 @@ def test_the_commands_name_every_changed_setting(made, drawn_root):
     command = next(line for line in page.splitlines() if line.startswith("make train"))
     assert f"CONFIG=drawn NAME=small DATA_ROOT={drawn_root}" in command
     given = re.search("SET='(.*)'", command)[1].split()
-    assert set(given) == {"crop.size=[32,32]", "train.epochs=1", "train.batch=8", "train.lr=0.0001", "folds.count=2"}
+    assert set(given) == {"crop.size=[32,32]", "train.epochs=1", "train.lr=0.0001", "folds.count=2"}
 
 
 def test_a_blend_has_one_report_with_the_curves_and_configs_of_each(made):

@@ -186,7 +186,8 @@ def test_a_run_goes_on_from_another_ones_folds(foldmark, drawn_root, quick, work
     def train(name, settings=""):
         return foldmark("train", "--data-root", drawn_root, "--name", name, "--set", f"{quick} {settings}", "--folds", "0")
 
-    assert_refused(train("on", "train.start=resnet18"), "resnet18-drawn/fold0 is not finished")
+    assert_refused(train("on", "train.start=resnet18"), "resnet18-drawn has no finished fold")
+    assert not (workplace / "runs/on").exists()
     done = train("first")
     assert done.returncode == 0, done.stderr
     # At no rate to speak of, so that what it ends with is what it started from; other crops, so another mean face.
@@ -201,5 +202,6 @@ def test_a_run_goes_on_from_another_ones_folds(foldmark, drawn_root, quick, work
     assert "start: first" in (workplace / "runs/going/config.yaml").read_text()
     assert_refused(train("net", "train.start=first model.head=flat"), "first has another net")
     assert_refused(train("folds", "train.start=first folds.seed=1"), "first has other folds", "folds.file=")
+    assert not (workplace / "runs/folds").exists()
     done = train("its-folds", "train.start=first folds.seed=1 folds.file=runs/first/split.csv")
     assert done.returncode == 0, done.stderr

@@ -3,15 +3,13 @@
 from pathlib import Path
 from urllib.error import URLError
 
-import numpy as np
 import torch
 from torch import nn
 from torchvision.models import ResNet18_Weights
 
 from foldmark.checkpoint import LAST, load_checkpoint
 from foldmark.errors import UserError
-from foldmark.folds import read_split
-from foldmark.run import RUNS, Run, read_summary
+from foldmark.run import Run, folder_to_start_from, read_summary
 
 IMAGENET = "imagenet"
 
@@ -34,15 +32,9 @@ def load_pretrained(backbone: nn.Module, weights: str) -> None:
 def load_fold(net: nn.Module, run: Run, fold: int) -> None:
     """Load into a net of this fold, in place, the averaged weights of the same fold of the run that train.start names; the mean
     face stays its own. Raises UserError where that fold is not finished, holds out other faces, or has another net."""
-    folder = RUNS / run.config.train.start
+    folder = folder_to_start_from(run.config, run.faces, run.folds)
     if read_summary(folder / f"fold{fold}") is None:
         raise UserError(f"train.start: {folder / f'fold{fold}'} is not finished; train it first, with the same DATA_ROOT.")
-    split = folder / "split.csv"
-    if not np.array_equal(read_split(split, run.faces), run.folds):
-        raise UserError(
-            f"train.start: {folder} has other folds, so its nets have seen what this run holds out; "
-            f'take its folds with SET="folds.file={split}" and another NAME.'
-        )
     state = load_checkpoint(folder / f"fold{fold}" / LAST)["averaged"]
     try:
         net.load_state_dict({**state, "mean_points_crop": net.mean_points_crop})

@@ -75,6 +75,8 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
     store = open_store(faces, config.crop, CACHE, progress=progress)
     if not config.data.skip_damaged:
         refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
+    if config.train.start and not (folder / "config.yaml").exists():
+        folder_to_start_from(config, faces, folds)
     # Only now that nothing is wrong with the input does the run folder come to be.
     if new and config.folds.file:
         write_text(split, config.folds.file.read_text(encoding="utf-8"))
@@ -84,6 +86,21 @@ def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
         write_text(folder / "environment.json", json.dumps(environment(data), indent=1))
         write_text(folder / "config.yaml", config_text(config))
     return Run(folder, config, faces, folds, store)
+
+
+def folder_to_start_from(config: Config, faces: Faces, folds: np.ndarray) -> Path:
+    """The run folder that train.start names. Raises UserError if it has no finished fold, or holds out other faces than `folds`
+    (n,) does."""
+    folder = RUNS / config.train.start
+    if not finished_folds(folder):
+        raise UserError(f"train.start: {folder} has no finished fold; train it first, with the same DATA_ROOT.")
+    split = folder / "split.csv"
+    if not np.array_equal(read_split(split, faces), folds):
+        raise UserError(
+            f"train.start: {folder} has other folds, so its nets have seen what this run holds out; "
+            f'take its folds with SET="folds.file={split}".'
+        )
+    return folder
 
 
 def stored_config(folder: Path, overrides: list[str] | None = None) -> Config:
