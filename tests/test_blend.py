@@ -149,7 +149,6 @@ def test_what_takes_one_config_refuses_a_blend(foldmark, two_configs):
 
 
 def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, drawn_root, two_configs, workplace):
-    """Beside a net that was trained, one that hardly moved from the mean face, which is no help where that is poor."""
     (two_configs / "flat.yaml").write_text((two_configs / "resnet18.yaml").read_text() + "predict: {realign: 0, flip: false}\n")
     settings = ["--data-root", drawn_root, "--config", "both"]
     assert foldmark("train", *settings).returncode == 0

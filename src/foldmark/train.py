@@ -65,8 +65,8 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
             model.load_state_dict(stored["model"])
             optimizer.load_state_dict(stored["optimizer"])
     elif config.train.start:
-        for net in (model, averaged):
-            load_fold(net, run, fold)
+        load_fold(model, run, fold)
+        averaged.load_state_dict(model.state_dict())
     speed = fold_speed(run, device)
     as_fast_as_possible(model, speed), as_fast_as_possible(averaged, speed)
 
