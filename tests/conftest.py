@@ -9,8 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from foldmark.drawn import write_drawn_faces
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
+from foldmark.synthetic import write_drawn_faces
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldmark", deadline=None)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldmark.blend import blend, fit_weights, weighted
-from foldmark.experiment import experiments
-from foldmark.faces import Faces
-from foldmark.metrics import face_nme
+from foldmark.core.faces import Faces
+from foldmark.core.metrics import face_nme
+from foldmark.ensemble.oof import blend, fit_weights, weighted
+from foldmark.runs.experiment import experiments
 from tests.conftest import assert_refused
 
 

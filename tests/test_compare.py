@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from foldmark.compare import resampled_interval
+from foldmark.report.compare import resampled_interval
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_photos():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from foldmark.config import Config, config_path, differences, load_config, load_variants
-from foldmark.errors import UserError
+from foldmark.core.config import Config, config_path, differences, load_config, load_variants
+from foldmark.core.errors import UserError
 from tests.conftest import REPOSITORY
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from foldmark import geometry
-from foldmark.augment import centre_affine
-from foldmark.config import Config
-from foldmark.consistency import SHIFTS, shift_consistency
-from foldmark.crops import open_store
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.run import Run
+from foldmark.core import geometry
+from foldmark.core.config import Config
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.data.crops import open_store
+from foldmark.models.consistency import SHIFTS, shift_consistency
+from foldmark.runs.run import Run
+from foldmark.train.batches import centre_affine
 
 
 class Still(torch.nn.Module):

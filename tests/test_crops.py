@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldmark import geometry
-from foldmark.config import CropConfig
-from foldmark.crops import open_store, read_grey, store_size
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.core import geometry
+from foldmark.core.config import CropConfig
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.data.crops import open_store, read_grey, store_size
 
 CROP = CropConfig(size=64)
 

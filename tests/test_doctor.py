@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldmark.annotations import crossed_lines, misfit
-from foldmark.config import Config
-from foldmark.data import Data
-from foldmark.doctor import Diagnosis, diagnose
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
-from foldmark.imm import find_imm, read_imm
-from foldmark.markup import IBUG68
+from foldmark.core.config import Config
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
+from foldmark.core.markup import IBUG68
+from foldmark.data.imm import find_imm, read_imm
+from foldmark.data.sets import Data
+from foldmark.doctor.annotations import crossed_lines, misfit
+from foldmark.doctor.diagnosis import Diagnosis, diagnose
 
 ORIGINAL = "drawn/trainset/00003.jpg"
 TWIN = "drawn/trainset/00003_mirror.jpg"
@@ -301,8 +301,8 @@ def test_folds_that_cannot_be_made_are_unsafe_and_uneven_ones_a_warning(folder):
 
 
 def test_a_split_file_that_splits_a_photo_is_unsafe(folder, tmp_path):
-    from foldmark.faces import read_ibug
-    from foldmark.folds import write_split
+    from foldmark.core.faces import read_ibug
+    from foldmark.data.folds import write_split
 
     faces = read_ibug(folder / TRAIN_XML, with_points=True)
     # Every face a group of its own, in alternating folds: what a plain K-fold would do.
@@ -347,7 +347,7 @@ def test_the_command_writes_table_report_and_sheet_and_its_exit_code_says_safe(f
 
 
 def test_the_doctor_does_not_wait_for_torch():
-    code = "import sys, foldmark.doctor; sys.exit('torch' in sys.modules)"
+    code = "import sys, foldmark.doctor.diagnosis; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

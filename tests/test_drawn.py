@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 import pytest
 
-from foldmark.drawn import curves, write_drawn_faces, write_drawn_imm
-from foldmark.drawn import ibug as ibug_module
-from foldmark.drawn.face import draw_face, sample_geometry
-from foldmark.drawn.head import Expression, front_z, sample_head
-from foldmark.drawn.ibug import detector_box
-from foldmark.drawn.imm import draw_imm_face, sample_imm_geometry
-from foldmark.drawn.view import View, landmarks_px, rotation_matrix
-from foldmark.errors import UserError
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
-from foldmark.imm import DRAWN_NOTE, IMM_FOLDER, read_imm
-from foldmark.markup import IBUG68, IMM58
+from foldmark.core.errors import UserError
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
+from foldmark.core.markup import IBUG68, IMM58
+from foldmark.data.imm import DRAWN_NOTE, IMM_FOLDER, read_imm
+from foldmark.synthetic import curves, write_drawn_faces, write_drawn_imm
+from foldmark.synthetic import ibug as ibug_module
+from foldmark.synthetic.face import draw_face, sample_geometry
+from foldmark.synthetic.head import Expression, front_z, sample_head
+from foldmark.synthetic.ibug import detector_box
+from foldmark.synthetic.imm import draw_imm_face, sample_imm_geometry
+from foldmark.synthetic.view import View, landmarks_px, rotation_matrix
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,7 @@ def test_a_complete_drawn_imm_is_left_alone_and_another_is_not_overwritten(imm, 
 
 
 def test_a_failed_drawn_imm_cleans_up_after_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr("foldmark.drawn.imm.write_text", lambda path, text: 1 / 0)
+    monkeypatch.setattr("foldmark.synthetic.imm.write_text", lambda path, text: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_drawn_imm(tmp_path, people=1, workers=1)
     assert not list(tmp_path.iterdir())

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from foldmark.data import find_data
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug
-from foldmark.imm import find_imm, read_imm
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug
+from foldmark.data.imm import find_imm, read_imm
+from foldmark.data.sets import find_data
 from tests.conftest import REPOSITORY, assert_refused
 from tests.file_server import Behaviour, serving
 from tests.test_imm import asf

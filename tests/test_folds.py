@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from foldmark.errors import UserError
-from foldmark.faces import photo_name, read_ibug
-from foldmark.folds import group_faces, hold_out_last, make_folds, read_split, write_split
+from foldmark.core.errors import UserError
+from foldmark.core.faces import photo_name, read_ibug
+from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldmark import geometry
-from foldmark.augment import centre_affine, random_affine, warp
-from foldmark.config import AugmentConfig, CropConfig
-from foldmark.crops import cut, store_size
-from foldmark.markup import IBUG68, IMM58
+from foldmark.core import geometry
+from foldmark.core.config import AugmentConfig, CropConfig
+from foldmark.core.markup import IBUG68, IMM58
+from foldmark.data.crops import cut, store_size
+from foldmark.train.batches import centre_affine, random_affine, warp
 
 edges = st.floats(-300, 3000)
 sides = st.floats(20, 2600)

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldmark.checkpoint import load_checkpoint, save_checkpoint
-from foldmark.config import Config, config_text, load_config
-from foldmark.errors import UserError
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.folds import group_faces, make_folds, read_split, write_split
-from foldmark.imm import read_imm
-from foldmark.submission import check_submission, write_submission
+from foldmark.core.config import Config, config_text, load_config
+from foldmark.core.errors import UserError
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.data.folds import group_faces, make_folds, read_split, write_split
+from foldmark.data.imm import read_imm
+from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.submission.format import check_submission, write_submission
 from tests.conftest import REPOSITORY, assert_refused
 from tests.test_faces import face, xml_file
 from tests.test_imm import asf

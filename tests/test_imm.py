@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldmark.errors import UserError
-from foldmark.folds import group_faces, hold_out_last, make_folds
-from foldmark.imm import find_imm, read_imm, view_of
-from foldmark.markup import IBUG68, IMM58
+from foldmark.core.errors import UserError
+from foldmark.core.markup import IBUG68, IMM58
+from foldmark.data.folds import group_faces, hold_out_last, make_folds
+from foldmark.data.imm import find_imm, read_imm, view_of
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from foldmark.folds import group_faces, make_folds, read_split
-from foldmark.leakage import leaks, plain_folds
-from foldmark.twins import find_twins
+from foldmark.data.folds import group_faces, make_folds, read_split
+from foldmark.data.twins import find_twins
+from foldmark.doctor.leakage import leaks, plain_folds
 
 
 def test_each_kind_of_leak_is_counted():
@@ -29,7 +29,7 @@ def test_the_command_counts_and_writes_a_plain_split_to_measure_with(foldmark, d
     assert done.returncode == 0, done.stderr
     assert "0 of 48" in done.stdout
     assert "plain KFold" in done.stdout
-    from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+    from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 
     faces = read_ibug(drawn_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     folds = read_split(workplace / "runs/leakage/plain-kfold.csv", faces)

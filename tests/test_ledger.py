@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from foldmark.config import Config
-from foldmark.errors import UserError
-from foldmark.ledger import COLUMNS, LEDGER, note_score, note_submission, read_ledger, show_ledger
-from foldmark.provenance import ExperimentRecord, Figures, FoldRecord, Provenance
+from foldmark.core.config import Config
+from foldmark.core.errors import UserError
+from foldmark.submission.ledger import COLUMNS, LEDGER, note_score, note_submission, read_ledger, show_ledger
+from foldmark.submission.record import ExperimentRecord, Figures, FoldRecord, Provenance
 from tests.conftest import assert_refused
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldmark.losses import LOSSES
+from foldmark.train.losses import LOSSES
 
 errors = st.floats(0.001, 50)
 

@@ -6,11 +6,11 @@ import torch
 import torchvision
 from torch import nn
 
-from foldmark.blur import BlurPool, anti_alias
-from foldmark.config import check_config
-from foldmark.errors import UserError
-from foldmark.model import build_model, layer_table
-from foldmark.pretrained import load_pretrained
+from foldmark.core.config import check_config
+from foldmark.core.errors import UserError
+from foldmark.models.blur import BlurPool, anti_alias
+from foldmark.models.net import build_model, layer_table
+from foldmark.models.weights import load_pretrained
 
 BLURS = ["all", "early", "late"]
 

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from foldmark.drawn import write_drawn_imm
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.imm import find_imm, read_imm
-from foldmark.metrics import mean_face_px, scores
-from foldmark.reasons import explain
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.core.metrics import mean_face_px, scores
+from foldmark.data.imm import find_imm, read_imm
+from foldmark.report.reasons import explain
+from foldmark.synthetic import write_drawn_imm
 from tests.conftest import assert_refused
 
 TINY = "train.epochs=2 train.batch=4"

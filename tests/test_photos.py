@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import foldmark as foldmark_api
-from foldmark.blend import blend_oof
-from foldmark.ensemble import Member, ensemble_points
-from foldmark.ensemble_fit import FILE
-from foldmark.errors import UserError
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, Faces, read_ibug
-from foldmark.photo_sources import parse_boxes
-from foldmark.photos import picture_name
-from foldmark.run import read_oof, stored_config, write_oof
-from foldmark.twins import box_overlap
+from foldmark.commands.photos import picture_name
+from foldmark.core.errors import UserError
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, Faces, read_ibug
+from foldmark.data.photos import parse_boxes
+from foldmark.data.twins import box_overlap
+from foldmark.ensemble.ensemble import Member, ensemble_points
+from foldmark.ensemble.fit import FILE
+from foldmark.ensemble.oof import blend_oof
+from foldmark.runs.run import read_oof, stored_config, write_oof
 from tests.conftest import QUICK, REPOSITORY, assert_refused
 
 COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
@@ -330,7 +330,7 @@ def test_photos_with_names_of_their_own_get_pictures_of_their_own(names):
 @pytest.fixture
 def find_faces():
     pytest.importorskip("dlib", reason="dlib is not installed; `make .venv/photos-installed` does it")
-    from foldmark.find_faces import find_faces
+    from foldmark.data.detector import find_faces
 
     return find_faces
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from foldmark.markup import IBUG68, IMM58
-from foldmark.pictures import PREDICTION_RGB, TRUTH_RGB, draw_points, save_png, sheet
+from foldmark.core.markup import IBUG68, IMM58
+from foldmark.show.overlay import PREDICTION_RGB, TRUTH_RGB, draw_points, save_png, sheet
 
 
 def middle_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

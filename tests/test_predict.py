@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from foldmark import geometry
-from foldmark.config import check_config
-from foldmark.crops import open_store
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.predict import moves, predict_points
+from foldmark.core import geometry
+from foldmark.core.config import check_config
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.data.crops import open_store
+from foldmark.models.inference import moves, predict_points
 
 
 class Unmoved(nn.Module):

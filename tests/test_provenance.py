@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark import pipeline
-from foldmark.ensemble import read_experiment_oof
-from foldmark.errors import UserError
-from foldmark.experiment import experiment
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
-from foldmark.files import file_sha256
-from foldmark.metrics import mae_px
-from foldmark.provenance import read_provenance
-from foldmark.submission import read_submission, submission_text
-from foldmark.twins import find_twins, join_twins
-from foldmark.verify import verify
+from foldmark.commands import pipeline
+from foldmark.core.errors import UserError
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
+from foldmark.core.files import file_sha256
+from foldmark.core.metrics import mae_px
+from foldmark.data.twins import find_twins, join_twins
+from foldmark.ensemble.ensemble import read_experiment_oof
+from foldmark.runs.experiment import experiment
+from foldmark.submission.format import read_submission, submission_text
+from foldmark.submission.record import read_provenance
+from foldmark.submission.verify import verify
 from tests.conftest import QUICK, REPOSITORY
 
 CSV, RECORD = Path("submissions/a.csv"), Path("submissions/a.json")
@@ -148,9 +148,9 @@ def test_a_missing_or_damaged_record_is_a_sentence(work):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from foldmark.faces import read_ibug
-from foldmark.provenance import read_provenance
-from foldmark.submission import read_submission, write_submission
+from foldmark.core.faces import read_ibug
+from foldmark.submission.record import read_provenance
+from foldmark.submission.format import read_submission, write_submission
 faces = read_ibug(Path(sys.argv[1]), with_points=False)
 points_px, _ = read_submission(Path("submissions/a.csv"), len(faces))
 place = sys.argv[2]

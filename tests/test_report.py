@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark.page import Picture, Section, data_uri, page_sections, write_page
-from foldmark.pictures import save_png
+from foldmark.show.overlay import save_png
+from foldmark.show.page import Picture, Section, data_uri, page_sections, write_page
 from tests.conftest import QUICK, REPOSITORY, assert_refused
 
 VOID = {"img", "meta", "input", "br", "link", "hr", "path"}

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark import geometry
-from foldmark.faces import Faces
-from foldmark.scatter import box_scatter
+from foldmark.core import geometry
+from foldmark.core.faces import Faces
+from foldmark.doctor.scatter import box_scatter
 
 
 def scattered_faces(degrees: float, size: float, place: float, count: int = 2000) -> Faces:

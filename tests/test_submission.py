@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldmark.errors import UserError
-from foldmark.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
-from foldmark.kaggle import upload_submission
-from foldmark.submission import check_submission, write_submission
+from foldmark.core.errors import UserError
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
+from foldmark.submission.format import check_submission, write_submission
+from foldmark.submission.kaggle import upload_submission
 
 
 def plain_face() -> np.ndarray:

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldmark import geometry
-from foldmark.config import CropConfig
-from foldmark.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
-from foldmark.markup import IBUG68
-from foldmark.submission import submission_findings, submission_text, write_submission
-from foldmark.submission_check import spans
+from foldmark.core import geometry
+from foldmark.core.config import CropConfig
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
+from foldmark.core.markup import IBUG68
+from foldmark.submission.format import submission_findings, submission_text, write_submission
+from foldmark.submission.plausibility import spans
 from tests.conftest import assert_refused
 from tests.test_submission import plain_face
 

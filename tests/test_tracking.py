@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from foldmark.errors import UserError
-from foldmark.tracking import start
-from foldmark.wandb_runs import dashboard, sync
+from foldmark.commands.wandb_runs import dashboard, sync
+from foldmark.core.errors import UserError
+from foldmark.show.tracker import start
 from tests.conftest import assert_refused
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -43,7 +43,7 @@ FOLD = """
 import sys
 from pathlib import Path
 import numpy as np
-from foldmark.tracking import start
+from foldmark.show.tracker import start
 config = {"train": {"lr": 0.001, "epochs": 4}, "fold": 1}
 about = {"notes": "a try", "tags": ["real faces", "cells head"]}
 with start("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), "offline", **about) as tracker:
@@ -170,7 +170,7 @@ def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):
     run = tmp_path / "wandb" / "offline-run-20260101_000000-a" / "run-a.wandb"
     run.parent.mkdir(parents=True)
     run.touch()
-    code = f"from pathlib import Path; from foldmark.wandb_runs import dashboard; dashboard(Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; from foldmark.commands.wandb_runs import dashboard; dashboard(Path({str(tmp_path)!r}))"
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert "needs a terminal" in done.stderr.splitlines()[-1]
@@ -182,7 +182,7 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
     if process == 0:
         os.chdir(tmp_path)
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"}
-        code = "import sys; from foldmark.wandb_runs import dashboard; sys.exit(dashboard())"
+        code = "import sys; from foldmark.commands.wandb_runs import dashboard; sys.exit(dashboard())"
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     shown, status, deadline = b"", None, time.monotonic() + 40
     while status is None and time.monotonic() < deadline:
@@ -240,7 +240,7 @@ def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, tmp
 
 def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_side():
     pytest.importorskip("wandb_workspaces", reason="the extra `workspace` is not installed")
-    from foldmark.workspace import FIGURES, workspace
+    from foldmark.commands.workspace import FIGURES, workspace
 
     page = workspace("somebody")
     curves, variants, faces, errors = (section.panels for section in page.sections)

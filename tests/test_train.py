@@ -140,12 +140,12 @@ def test_training_beats_the_mean_face(foldmark, drawn_root, workplace):
     )
     done = foldmark("train", "--data-root", drawn_root, "--name", "a", "--set", settings, "--folds", "0")
     assert done.returncode == 0, done.stderr
-    from foldmark.config import CropConfig
-    from foldmark.crops import open_store
-    from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-    from foldmark.folds import read_split
-    from foldmark.geometry import apply, invert
-    from foldmark.metrics import scores
+    from foldmark.core.config import CropConfig
+    from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+    from foldmark.core.geometry import apply, invert
+    from foldmark.core.metrics import scores
+    from foldmark.data.crops import open_store
+    from foldmark.data.folds import read_split
 
     faces = read_ibug(drawn_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     held_out = read_split(workplace / "runs/a/split.csv", faces) == 0

@@ -14,7 +14,7 @@ from tests.test_tracking import SOURCE
 # What training tells the table, without the training.
 FOLDS = """
 import time
-from foldmark.training_table import TrainingTable
+from foldmark.show.training_table import TrainingTable
 with TrainingTable(["0", "1", "2"], epochs=4) as table:
     done = {"epochs": 4, "seconds": 600, "mae_px": 3.21, "nme": 4.32}
     table.rows[0].finished(done)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from foldmark import geometry
-from foldmark.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
-from foldmark.twins import find_twins, join_twins, picture_sizes
+from foldmark.core import geometry
+from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
+from foldmark.data.twins import find_twins, join_twins, picture_sizes
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark.faces import Faces
-from foldmark.uncertainty import calibrate, draw_reliability, faces_to_look_at, reliability
+from foldmark.core.faces import Faces
+from foldmark.ensemble.calibration import calibrate, draw_reliability, faces_to_look_at, reliability
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldmark import unpack as unpack_module
-from foldmark.errors import UserError
-from foldmark.unpack import BadArchive, unpack
+from foldmark.core.errors import UserError
+from foldmark.data import unpack as unpack_module
+from foldmark.data.unpack import BadArchive, unpack
 
 FILES = {"set/labels.xml": b"<dataset/>" * 50, "set/afw/1.jpg": bytes(range(256)) * 9, "set/afw/empty.jpg": b""}
 LIMIT = 2**20

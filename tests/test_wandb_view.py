@@ -12,9 +12,9 @@ import numpy as np
 import pandas
 import pytest
 
-from foldmark.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.metrics import face_nme, region_nme
-from foldmark.run import read_oof
+from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.core.metrics import face_nme, region_nme
+from foldmark.runs.run import read_oof
 from tests.conftest import REPOSITORY
 from tests.test_tracking import SOURCE, records
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from foldmark import __version__
-from foldmark.errors import UserError
+from foldmark.core.errors import UserError
 
 app = typer.Typer(
     help="Foldmark: from a folder of annotated faces to a checked competition file.",
@@ -40,11 +40,11 @@ def train(
     notes: Notes = "",
 ) -> None:
     """Train the folds of an experiment, going on where it was interrupted."""
-    from foldmark.experiment import experiments
+    from foldmark.runs.experiment import experiments
 
     _, members, data = experiments(data_root, config, name, _overrides(set_))
     asked_folds = _fold_numbers(folds)
-    from foldmark import pipeline
+    from foldmark.commands import pipeline
 
     for member, settings in members.items():
         pipeline.train(member, settings, data, asked_folds, device, wandb, notes)
@@ -61,10 +61,10 @@ def csv(
     notes: Notes = "",
 ) -> None:
     """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
-    from foldmark.experiment import experiments
+    from foldmark.runs.experiment import experiments
 
     label, members, data = experiments(data_root, config, name, _overrides(set_))
-    from foldmark import pipeline
+    from foldmark.commands import pipeline
 
     pipeline.make_csv(label, list(members), data, _overrides(set_), device, wandb, notes)
 
@@ -81,10 +81,10 @@ def submit(
     competition: Annotated[str | None, typer.Option(help="Kaggle competition to upload to.")] = None,
 ) -> None:
     """Check the CSV (made first if it is not there) and upload it when Kaggle is configured."""
-    from foldmark.experiment import experiments
+    from foldmark.runs.experiment import experiments
 
     label, members, data = experiments(data_root, config, name, _overrides(set_))
-    from foldmark import pipeline
+    from foldmark.commands import pipeline
 
     pipeline.submit(label, list(members), data, _overrides(set_), device, wandb, competition, notes)
 
@@ -97,11 +97,11 @@ def check_submission(
     set_: Set = None,
 ) -> None:
     """List all that is wrong with a competition file, ours or foreign, against the test list."""
-    from foldmark.experiment import experiment
+    from foldmark.runs.experiment import experiment
 
     path = _named(file)
     _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark.submission import report_submission
+    from foldmark.submission.format import report_submission
 
     report_submission(path, data.test, settings.crop)
 
@@ -109,11 +109,11 @@ def check_submission(
 @app.command()
 def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
     """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    from foldmark.experiment import find_or_draw
+    from foldmark.runs.experiment import find_or_draw
 
     path = _named(file)
     data = find_or_draw(data_root, "ibug")
-    from foldmark import verify
+    from foldmark.submission import verify
 
     verify.verify(path, data, device)
 
@@ -121,7 +121,7 @@ def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "aut
 @app.command()
 def score(file: File, leaderboard: Annotated[str, typer.Argument(help="The score that the leaderboard shows.")]) -> None:
     """Note the leaderboard's answer to a competition file in submissions/ledger.csv."""
-    from foldmark.ledger import note_score
+    from foldmark.submission.ledger import note_score
 
     note_score(_named(file), leaderboard)
 
@@ -129,7 +129,7 @@ def score(file: File, leaderboard: Annotated[str, typer.Argument(help="The score
 @app.command()
 def ledger() -> None:
     """Show submissions/ledger.csv, and how well out-of-fold figures foretold the leaderboard."""
-    from foldmark.ledger import show_ledger
+    from foldmark.submission.ledger import show_ledger
 
     show_ledger()
 
@@ -137,10 +137,10 @@ def ledger() -> None:
 @app.command()
 def compare(data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
     """Put all trained experiments into one table, with intervals, and find their best blend."""
-    from foldmark.experiment import find_or_draw
+    from foldmark.runs.experiment import find_or_draw
 
     data = find_or_draw(data_root, "ibug")
-    from foldmark import compare
+    from foldmark.report import compare
 
     compare.compare(data, device)
 
@@ -148,10 +148,10 @@ def compare(data_root: DataRoot = Path("data"), device: Device = "auto") -> None
 @app.command()
 def leakage(config: Config = None, data_root: DataRoot = Path("data"), set_: Set = None) -> None:
     """Count the held-out faces that a plain KFold would have trained on. Trains nothing."""
-    from foldmark.experiment import experiment
+    from foldmark.runs.experiment import experiment
 
     _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark.leakage import report_leakage
+    from foldmark.doctor.leakage import report_leakage
 
     report_leakage(data, settings.folds)
 
@@ -162,13 +162,13 @@ def model(
     set_: Set = None,
 ) -> None:
     """Print a variant's layers, parameters and operations."""
-    from foldmark.config import load_config
-    from foldmark.markup import IBUG68, IMM58
+    from foldmark.core.config import load_config
+    from foldmark.core.markup import IBUG68, IMM58
 
     settings = load_config(config, _overrides(set_))
     import torch
 
-    from foldmark.model import build_model, layer_table
+    from foldmark.models.net import build_model, layer_table
 
     markup = IBUG68 if settings.data.set == "ibug" else IMM58
     points = len(settings.data.points) if settings.data.points else markup.count
@@ -183,7 +183,7 @@ def data(
     imm: Annotated[str | None, typer.Option(help="The IMM Face Database: a URL, an archive or a folder.")] = None,
 ) -> None:
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
-    from foldmark.fetch import fetch
+    from foldmark.commands.data import fetch
 
     fetch(data_root, ibug=ibug, test_list=test_list, imm=imm)
 
@@ -198,7 +198,7 @@ def part(
     notes: Notes = "",
 ) -> None:
     """Rerun a part of the course on the IMM faces; figures and a page in runs/<part>."""
-    from foldmark import parts
+    from foldmark.commands import parts
 
     parts.run_part(name, data_root, _overrides(set_), device, wandb, notes)
 
@@ -207,10 +207,10 @@ def part(
 def check(config: Config = None, data_root: DataRoot = Path("data"), set_: Set = None) -> None:
     """Look at all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
     0: it is safe, warnings or not."""
-    from foldmark.experiment import experiment
+    from foldmark.runs.experiment import experiment
 
     _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark import doctor
+    from foldmark.doctor import diagnosis as doctor
 
     raise typer.Exit(0 if doctor.check(data, settings) else 2)
 
@@ -218,10 +218,10 @@ def check(config: Config = None, data_root: DataRoot = Path("data"), set_: Set =
 @app.command()
 def report(config: Config = None, data_root: DataRoot = Path("data"), name: Name = None, set_: Set = None) -> None:
     """Write runs/<experiment>/report.html, one page with all there is to show, and how to repeat it."""
-    from foldmark.experiment import experiments
+    from foldmark.runs.experiment import experiments
 
     label, members, data = experiments(data_root, config, name, [])
-    from foldmark.report import make_report
+    from foldmark.report.report import make_report
 
     given = {"CONFIG": config, "NAME": name, "DATA_ROOT": None if data_root == Path("data") else str(data_root)}
     make_report(label, members, data, _overrides(set_), {key: value for key, value in given.items() if value})
@@ -230,7 +230,7 @@ def report(config: Config = None, data_root: DataRoot = Path("data"), name: Name
 @app.command()
 def dashboard() -> None:
     """Open W&B's terminal dashboard over the runs made here."""
-    from foldmark import wandb_runs
+    from foldmark.commands import wandb_runs
 
     raise typer.Exit(wandb_runs.dashboard())
 
@@ -238,7 +238,7 @@ def dashboard() -> None:
 @app.command()
 def sync() -> None:
     """Upload the offline W&B runs made here, each once."""
-    from foldmark import wandb_runs
+    from foldmark.commands import wandb_runs
 
     wandb_runs.sync()
 
@@ -246,7 +246,7 @@ def sync() -> None:
 @app.command()
 def workspace() -> None:
     """Save a page of curves, worst faces and variants over the uploaded runs in W&B."""
-    from foldmark import workspace
+    from foldmark.commands import workspace
 
     workspace.save_workspace()
 
@@ -259,10 +259,10 @@ def bench(
     device: Device = "auto",
 ) -> None:
     """Measure loading, training and prediction rates side by side and write them to benchmarks/."""
-    from foldmark.experiment import experiment
+    from foldmark.runs.experiment import experiment
 
     _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark import bench
+    from foldmark.commands import bench
 
     bench.bench(settings, data, device)
 
@@ -309,9 +309,9 @@ def _predict(
     data_root: Path,
     device: str,
 ) -> None:
-    from foldmark.experiment import trained
-    from foldmark.find_faces import detector
-    from foldmark.photo_sources import find_photos, refuse_writing_into
+    from foldmark.data.detector import detector
+    from foldmark.data.photos import find_photos, refuse_writing_into
+    from foldmark.runs.experiment import trained
 
     if run and (config or name):
         raise UserError("--run: names what --config and --name would; give one of them.")
@@ -322,7 +322,7 @@ def _predict(
     photos = find_photos(sources, box or None)
     if any(photo.boxes_px is None for photo in photos):
         detector()
-    from foldmark.photos import predict_photos
+    from foldmark.commands.photos import predict_photos
 
     predict_photos(photos, label, runs, out, draw=draw, data_root=data_root, device=device)
 
@@ -335,7 +335,7 @@ def draw(
     seed: int = 0,
 ) -> None:
     """Draw a set of faces with exact points, in the layout of the iBUG archive."""
-    from foldmark.drawn import write_drawn_faces
+    from foldmark.synthetic import write_drawn_faces
 
     print(write_drawn_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))
 

@@ -1,0 +1,281 @@
+"""The main job step by step, each step with what it shows: what `foldmark train`, `csv` and `submit` do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foldmark.core import geometry
+from foldmark.core.config import Config
+from foldmark.core.files import only_process, write_text
+from foldmark.core.metrics import face_nme, mean_face_px, scores
+from foldmark.data.folds import read_split
+from foldmark.data.sets import Data
+from foldmark.ensemble.calibration import calibrate, draw_reliability, faces_to_look_at, reliability
+from foldmark.ensemble.ensemble import ensemble_points, oof_scores, require_finished
+from foldmark.ensemble.fit import FILE as ENSEMBLE_FILE
+from foldmark.ensemble.fit import fit_ensemble
+from foldmark.ensemble.oof import Blend, BlendedOof, blend_oof
+from foldmark.models.device import pick_device
+from foldmark.report import wandb as wandb_view
+from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
+from foldmark.show import tracker as tracking
+from foldmark.show.overlay import draw_points, save_png, sheet
+from foldmark.show.terminal import console, counting, made
+from foldmark.show.training_table import FoldRow, TrainingTable
+from foldmark.submission.format import provenance_path, write_submission
+from foldmark.submission.kaggle import upload_submission
+from foldmark.submission.ledger import note_submission, read_ledger
+from foldmark.submission.record import Provenance, experiment_record, read_provenance, write_provenance
+from foldmark.train.loop import fold_speed, train_fold
+
+SUBMISSIONS = Path("submissions")
+
+
+def train(
+    name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str, notes: str = ""
+) -> None:
+    """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
+    device = pick_device(device_name)
+    with counting("cutting out faces", len(data.train)) as done:
+        run = open_run(name, config, data, done)
+    folds = wanted_folds(run, asked_folds)
+    if run.store.damaged:
+        listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
+        console.print(f"left out, because data.skip_damaged is set: {listed}")
+    speed = fold_speed(run, device)
+    console.print(
+        f"{run.folder}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, "
+        f"{'channels_last' if speed.channels_last else 'contiguous'} {'bf16' if speed.bf16 else 'float32'} "
+        f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
+    )
+    tags = wandb_view.tags(config, drawn=data.drawn)
+    with TrainingTable([str(fold) for fold in folds], config.train.epochs) as table:
+        for fold, row in zip(folds, table.rows, strict=True):
+            summary = read_summary(run.fold_folder(fold))
+            if summary:
+                row.finished(summary)
+                console.print(f"fold {fold} is finished: {_figures(summary)}")
+                continue
+            summary = train_one(name, run, fold, row, device, wandb_mode, notes=notes, tags=tags)
+            console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+    fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
+    _, overall = oof_scores(run.folder, run.faces)
+    console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
+    following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
+    made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
+
+
+def train_one(
+    name: str,
+    run: Run,
+    fold: int,
+    row: FoldRow,
+    device: torch.device,
+    wandb_mode: str,
+    *,
+    job_type: str = "train",
+    notes: str = "",
+    tags: Sequence[str] = (),
+) -> dict:
+    """Train one fold, shown in its row of the table and in its W&B run in the group `name`; write its sheet of faces and return
+    its summary."""
+    folder = run.fold_folder(fold)
+    held_out = run.held_out_rows(fold)
+    settings = {**run.config.model_dump(mode="json"), "fold": fold}
+    epochs, pictures_at = run.config.train.epochs, 0.0
+    label = f"{run.folder.name}-fold{fold}"
+    with (
+        only_process(folder, "another process trains this fold"),
+        tracking.start(name, label, job_type, settings, folder, wandb_mode, notes=notes, tags=tags) as tracker,
+    ):
+
+        def on_epoch(metrics: dict, points_px: np.ndarray | None) -> None:
+            nonlocal pictures_at
+            row.epoch(metrics)
+            tracker.log(wandb_view.epoch_values(metrics), metrics["epoch"])
+            if points_px is not None and metrics["epoch"] >= pictures_at:
+                pictures_at = metrics["epoch"] + epochs / wandb_view.PICTURE_SETS
+                shown = wandb_view.shown_faces(held_out)
+                wandb_view.show_faces(tracker, run.faces, held_out[shown], points_px[shown], draw, metrics["epoch"])
+
+        def draw(face: int, points_px: np.ndarray, width: int) -> np.ndarray:
+            return drawn_crop(run, face, points_px, width)
+
+        summary = train_fold(run, fold, device, on_epoch, row.batch)
+        row.finished(summary)
+        rows, points_px, _ = read_oof(folder)
+        wandb_view.show_oof(tracker, run.faces, rows, points_px, draw)
+        measured = {key: summary[key] for key in ("seconds", "parameters")}
+        wandb_view.summarise(tracker, points_px, run.faces.take(rows), **measured)
+        figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
+        wandb_view.log_model(tracker, model_name(run.folder, fold), folder / f"{run.config.predict.checkpoint}.pt", figures)
+    nme = face_nme(points_px, run.faces.take(rows))
+    # From the best face to the worst, so that one look shows what the figure stands for.
+    shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(12, len(rows))).astype(int)]
+    save_png(
+        folder / "faces.png",
+        sheet(
+            [drawn_crop(run, rows[i], points_px[i]) for i in shown],
+            columns=4,
+            captions=[f"NME {nme[i]:.1f} %" for i in shown],
+            legend=True,
+        ),
+    )
+    return summary
+
+
+def mean_face_scores(run: Run, folds: list[int]) -> dict[str, float]:
+    """What the boxes alone give on the held-out faces of these folds: the row that a net has to beat."""
+    rows = [run.held_out_rows(fold) for fold in folds]
+    points_px = [
+        mean_face_px(run.faces.take(run.training_rows(fold)), run.faces.take(held_out))
+        for fold, held_out in zip(folds, rows, strict=True)
+    ]
+    return scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
+
+
+def drawn_crop(run: Run, row: int, points_px: np.ndarray, width: int = 360) -> np.ndarray:
+    """A face's store crop, `width` pixels wide, with truth and prediction (k, 2) drawn in."""
+    px_to_store = run.store.px_to_store[row]
+    truth_store, points_store = (geometry.apply(px_to_store, points) for points in (run.faces.points_px[row], points_px))
+    return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=width)
+
+
+def model_name(folder: Path, fold: int) -> str:
+    """What W&B knows a fold's net by; parts and experiments may call their runs alike."""
+    return f"{folder.relative_to(RUNS).as_posix()}-fold{fold}"
+
+
+def make_csv(
+    name: str, members: list[str], data: Data, overrides: list[str], device_name: str, wandb_mode: str, notes: str = ""
+) -> Path:
+    """Write and check submissions/<name>.csv from the finished folds of these experiments, blended if there are several, with
+    its record of provenance and its row in the ledger, and print the OOF figures."""
+    folders = [RUNS / member for member in members]
+    folds = [require_finished(folder) for folder in folders]
+    configs = [stored_config(folder, overrides) for folder in folders]
+    device = pick_device(device_name)
+    # A ledger that cannot be read should be told before anything is predicted.
+    read_ledger()
+    oof = blend_oof(folders, configs, data.train)
+    weights = oof.blend.weights.tolist()
+    # What weighs nothing is no part of the file.
+    records = [experiment_record(*one) for one in zip(folders, configs, folds, weights, strict=True) if one[-1]]
+    with counting("predicting the test list", sum(len(record.folds) for record in records)) as done:
+        points_px, spread_px = ensemble_points([record.member for record in records], data.test, device, done)
+    path = SUBMISSIONS / f"{name}.csv"
+    write_submission(path, points_px, data.test, configs[0].crop)
+    overall = {"faces": len(oof.rows), **scores(oof.blend.oof_px, data.train.take(oof.rows))}
+    record = write_provenance(path, records, overall, data, str(device))
+    note_submission(path, record)
+    for folder in folders:
+        _print_oof(folder, data)
+    if len(folders) > 1:
+        _print_blend(members, oof.blend)
+    joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
+    console.print(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
+    made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
+    drawn = _write_uncertainty(path, oof, spread_px, data)
+    fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
+    used = [member for member, weight in zip(members, weights, strict=True) if weight]
+    _track_ensemble(name, used, record, oof, data, drawn, wandb_mode, notes)
+    console.print(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)", markup=False)
+    return path
+
+
+def _track_ensemble(
+    name: str, members: list[str], record: Provenance, oof: BlendedOof, data: Data, reliability: Path, mode: str, notes: str
+) -> None:
+    """The ensemble's W&B run: its OOF predictions face by face, the nets that it is made from, and the file that it made."""
+    experiments = dict(zip(members, record.experiments, strict=True))
+    settings = {
+        member: {"weight": experiment.weight, "folds": [fold.fold for fold in experiment.folds]}
+        for member, experiment in experiments.items()
+    }
+    config, folder = record.experiments[0].config, RUNS / name / "ensemble"
+    tags = wandb_view.tags(config, drawn=data.drawn)
+    with tracking.start(name, f"{name}-ensemble", "ensemble", settings, folder, mode, notes=notes, tags=tags) as tracker:
+        if not tracker.running:
+            return
+        first = open_run(members[0], config, data)
+        wandb_view.show_oof(
+            tracker, data.train, oof.rows, oof.blend.oof_px, lambda *face: drawn_crop(first, *face), reliability=reliability
+        )
+        nets = [(member, fold) for member, experiment in experiments.items() for fold in experiment.folds]
+        wandb_view.summarise(tracker, oof.blend.oof_px, data.train.take(oof.rows), folds=len(nets))
+        for member, fold in nets:
+            label, figures = model_name(RUNS / member, fold.fold), fold.oof.model_dump()
+            wandb_view.log_model(tracker, label, fold.checkpoint, figures, used=True)
+        wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)
+
+
+def _write_uncertainty(csv: Path, oof: BlendedOof, spread_px: np.ndarray, data: Data) -> Path:
+    """Write which test faces to look at first, and how reliable that is, beside the competition file; the latter's picture."""
+    held_out = data.train.take(oof.rows)
+    std_px = calibrate(oof.spread_px, oof.blend.oof_px, held_out).std_px(spread_px, data.test)
+    listed, drawn = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
+    write_text(listed, faces_to_look_at(std_px, data.test).to_csv(index=False))
+    draw_reliability(drawn, reliability(oof.spread_px, oof.blend.oof_px, held_out, oof.folds))
+    made(f"{listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
+    return drawn
+
+
+def _print_oof(folder: Path, data: Data) -> None:
+    summaries, overall = oof_scores(folder, data.train)
+    for summary in summaries:
+        console.print(f"{folder} fold {summary['fold']}: out-of-fold {_figures(summary)}")
+    expected = read_split(folder / "split.csv", data.train).max() + 1
+    if len(summaries) < expected:
+        console.print(f"only {len(summaries)} of {expected} folds are finished; the others are not in this ensemble.")
+    console.print(f"{folder}: all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+
+
+def _print_blend(members: list[str], blend: Blend) -> None:
+    weights = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(members, blend.weights, strict=True))
+    chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
+    if not blend.weights.all():
+        chosen += "; what weighs nothing is no part of the file"
+    console.print(
+        f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
+        f"with equal ones {blend.nme_mean:.3f} %"
+    )
+
+
+def submit(
+    name: str,
+    members: list[str],
+    data: Data,
+    overrides: list[str],
+    device_name: str,
+    wandb_mode: str,
+    competition: str | None,
+    notes: str = "",
+) -> None:
+    """Check the CSV, made first if it is not there, and upload it if that is asked for and can be done."""
+    path = SUBMISSIONS / f"{name}.csv"
+    if not path.exists():
+        make_csv(name, members, data, overrides, device_name, wandb_mode, notes)
+    # Before the upload, because a damaged record should be told while it can still be mended.
+    record = read_provenance(path) if provenance_path(path).exists() else None
+    uploaded = upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
+    if record:
+        _track_submission(name, record, uploaded, competition, data, wandb_mode, notes)
+    if uploaded:
+        console.print(f"Next, once it is scored: make score FILE={path} LB=<score>")
+
+
+def _track_submission(
+    name: str, record: Provenance, uploaded: bool, competition: str | None, data: Data, mode: str, notes: str
+) -> None:
+    folder = RUNS / name / "submit"
+    settings, tags = {"competition": competition}, wandb_view.tags(record.experiments[0].config, drawn=data.drawn)
+    with tracking.start(name, f"{name}-submit", "submit", settings, folder, mode, notes=notes, tags=tags) as tracker:
+        tracker.summary({"uploaded": uploaded, "oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px})
+        wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)
+
+
+def _figures(figures: dict) -> str:
+    return f"MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %"

@@ -1,0 +1,82 @@
+"""The W&B runs made in this folder: looked at in a terminal, and uploaded."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from foldmark.core.errors import UserError
+from foldmark.show.terminal import console
+from foldmark.show.tracker import NETWORK_LIMIT, one_line, stay_in_this_folder, within
+
+# A run that is being made is written to at least every 15 seconds.
+STILL_WRITTEN = 60  # seconds
+WANDB = [sys.executable, "-m", "wandb"]
+
+
+def dashboard(folder: Path = Path()) -> int:
+    """Open W&B's terminal dashboard over the runs in `folder`/wandb and return its exit code.
+
+    Raises UserError when there is nothing to show, or no terminal to show it in.
+    """
+    runs = _runs_folder(folder)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(f"{runs}: the dashboard needs a terminal; `wandb leet inspect --summary {runs}` prints the latest run.")
+    return subprocess.run([*WANDB, "leet", "run", str(runs)]).returncode
+
+
+def sync(folder: Path = Path()) -> None:
+    """Upload the offline runs in `folder`/wandb that are not uploaded yet; W&B puts a mark beside each one that is.
+
+    Raises UserError without a run, a login or an answer from the server, and if a run did not arrive.
+    """
+    runs = _runs_folder(folder)
+    waiting = [file for file in sorted(runs.glob("offline-run-*/run-*.wandb")) if not _synced(file)]
+    # What is sent now would be marked, and its rest never sent.
+    growing = [file for file in waiting if time.time() - file.stat().st_mtime < STILL_WRITTEN and not _ended(file)]
+    for file in growing:
+        console.print(f"{file.parent}: is still being written; upload it when its training has ended.")
+    waiting = [file for file in waiting if file not in growing]
+    if not waiting:
+        console.print(f"{runs}: all finished runs are uploaded, nothing to do.")
+        return
+    stay_in_this_folder()
+    require_login()
+    subprocess.run([*WANDB, "sync", *(str(file.parent) for file in waiting)])
+    failed = [file.parent.name for file in waiting if not _synced(file)]
+    if failed:
+        raise UserError(f"{runs}: {len(failed)} of {len(waiting)} runs did not arrive, {failed[0]} first; run make sync again.")
+    console.print(f"uploaded: {len(waiting)} runs. Next: make workspace (a page of curves, faces and variants over them)")
+
+
+def require_login() -> str:
+    """The user's W&B name. Raises UserError unless W&B knows it and its server agrees."""
+    import wandb
+
+    wandb.setup(settings=wandb.Settings(silent=True))
+    if not wandb.login(prompt=False, verify=False):
+        raise UserError("W&B: not logged in; run `.venv/bin/wandb login` once, then the same command again.")
+    try:
+        return within(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
+    except TimeoutError:
+        raise UserError("W&B: its server does not answer; look at the network, then run the same command again.") from None
+    except Exception as error:
+        raise UserError(f"W&B: the login does not work ({one_line(error)}); look at the network and `wandb login`.") from None
+
+
+def _runs_folder(folder: Path) -> Path:
+    runs = folder / "wandb"
+    if not any(runs.glob("*run-*/run-*.wandb")):
+        raise UserError(f"{runs}: no runs there yet; `make train` makes the first one.")
+    return runs
+
+
+def _ended(file: Path) -> bool:
+    """Whether W&B's own reader finds the record that closes a run."""
+    printed = subprocess.run([*WANDB, "leet", "inspect", "--json", str(file.parent)], capture_output=True, text=True).stdout
+    return bool(printed.strip()) and json.loads(printed.splitlines()[-1])["type"] == "exit"
+
+
+def _synced(file: Path) -> bool:
+    return file.with_name(f"{file.name}.synced").exists()

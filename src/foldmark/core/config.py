@@ -1,0 +1,300 @@
+"""Configs: one YAML file a variant, validated; an unknown key is an error that names the nearest valid one."""
+
+import json
+import reprlib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from foldmark.core.errors import UserError
+
+CONFIG_FOLDER = Path("configs")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _pair(size: Any) -> Any:
+    return [size, size] if isinstance(size, int) else size
+
+
+Side = Annotated[int, Field(ge=32, le=1024)]
+
+
+class DataConfig(Section):
+    set: Literal["ibug", "imm"] = "ibug"  # which of the published sets to look for below DATA_ROOT
+    points: list[Annotated[int, Field(ge=0)]] | None = None  # learn only these points of the markup
+    skip_damaged: bool = False  # leave damaged training pictures out instead of stopping
+
+
+class CropConfig(Section):
+    # Width and height in pixels of what the net sees; one number means a square.
+    size: Annotated[tuple[Side, Side], BeforeValidator(_pair)] = (128, 128)
+    enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
+    # The crop's centre below the box's, in longer sides of the box: a detector's box has the brows at its top, the chin below.
+    down: float = Field(0.0, ge=-0.5, le=0.5)
+    margin: float = Field(1.4, ge=1, le=3)  # the store crop's side over the crop's: room for augmentation
+    square: bool = True  # False: the box's own shape, squeezed into the size
+
+    @model_validator(mode="after")
+    def _square_size(self) -> "CropConfig":
+        if self.square and self.size[0] != self.size[1]:
+            raise ValueError("a square crop needs a square size; set crop.square=false to cut the box's own shape")
+        if self.down and not self.square:
+            raise ValueError("crop.down moves square crops only; the box's own shape stays about the box")
+        return self
+
+
+class FoldsConfig(Section):
+    count: int = Field(5, ge=2, le=100)
+    seed: int = Field(0, ge=0)
+    hold_out_last: int | None = Field(None, ge=1)  # not K folds but one: the last so many photos or people by name
+    file: Path | None = None  # a split file to use instead of making one
+
+
+class ModelConfig(Section):
+    name: Literal["resnet18", "cnn"] = "resnet18"
+    head: Literal["pool", "flat", "cells"] = "pool"
+    hidden: int = Field(128, ge=1, le=4096)  # flat: width of its first linear layer
+    width: int = Field(128, ge=1, le=1024)  # cells: channels of its maps
+    # Where resnet18 is anti-aliased: nowhere, at every stride, or only in its first or last ones.
+    blur: Literal["none", "all", "early", "late"] = "none"
+    blur_size: int = Field(4, ge=2, le=7)  # taps of the blur
+    channels: list[Annotated[int, Field(ge=1, le=1024)]] = Field([16, 32, 32, 32], min_length=1, max_length=8)  # cnn: its convs
+    kernel: Literal[3, 5, 7] = 3  # cnn
+    norm: bool = False  # cnn: batch normalisation after each conv
+    weights: str | None = None  # resnet18 starts from imagenet's, downloaded, or from a file's; None: from scratch
+    standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
+
+
+class AugmentConfig(Section):
+    rotate: float = Field(15, ge=0, le=180)  # up to +- degrees
+    scale: float = Field(0.1, ge=0, le=1)  # up to +- this share, log-uniform
+    shift: Share = 0.05  # up to +- this share of the crop's side
+    realign: Share = 0.5  # share of the faces that are cut as prediction cuts them anew (predict.realign)
+    flip: Share = 0.5  # probability
+    brightness: Share = 0.2  # up to +- this share of full white
+    contrast: Share = 0.3  # up to +- this share
+    blur: Share = 0.1  # probability
+    noise: Share = 0.1  # probability
+    occlude: Share = 0.0  # probability of a hidden patch
+
+
+class TrainConfig(Section):
+    epochs: int = Field(6, ge=1, le=10_000)
+    batch: int = Field(16, ge=2, le=4096)
+    lr: float = Field(1e-3, gt=0, le=10)  # the highest, after warm-up
+    lr_factor: float = Field(1, gt=0, le=1)  # times the rate, to go on with a fold that diverged; no part of the run
+    weight_decay: float = Field(0.05, ge=0, le=10)
+    warmup: Share = 0.1  # share of the steps
+    schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    loss: Literal["l1", "mse", "smooth_l1", "euclidean", "wing", "soft_wing"] = "l1"
+    large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
+    ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
+    mean_face: bool = True  # start from the mean face instead of from zero
+    # Go on from this run, or this config's: each fold starts from the averaged weights of its same fold, which must hold out
+    # the same faces.
+    start: str | None = None
+    validate_every: int = Field(1, ge=1)  # epochs
+    workers: int | None = Field(None, ge=0, le=256)  # loader processes; None: by the machine
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class PredictConfig(Section):
+    realign: int = Field(2, ge=0, le=10)  # times to cut the face anew where the prediction puts it, and predict again
+    flip: bool = True  # average with the flipped picture's prediction
+    shift: Share = 0.0  # average with crops shifted by this share of their width towards each corner; 0: not
+    twins: bool = True  # average a test face with that of its mirror twin, where the list has both
+    checkpoint: Literal["last", "best"] = "last"  # best was picked on the held-out fold, so its OOF figure flatters
+    batch: int = Field(64, ge=1)
+
+
+class Config(Section):
+    data: DataConfig = DataConfig()
+    crop: CropConfig = CropConfig()
+    folds: FoldsConfig = FoldsConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+    @model_validator(mode="after")
+    def _settings_fit_each_other(self) -> "Config":
+        if self.model.name == "cnn" and min(self.crop.size) >> len(self.model.channels) == 0:
+            raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
+        if self.model.name == "cnn" and self.model.weights:
+            raise ValueError("model.weights: there are weights to start from for resnet18 only")
+        if self.model.weights and self.train.start:
+            raise ValueError("model.weights, train.start: a net starts from one of them; set the other to null")
+        if self.model.name == "cnn" and self.model.head == "cells":
+            raise ValueError("model.head: cells needs the maps of resnet18; cnn goes with flat or pool")
+        if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
+            raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
+        return self
+
+
+# Settings that do not change what a run computes; the split file is copied into the run folder.
+NOT_PART_OF_A_RUN = {"train.workers", "train.lr_factor", "predict.batch", "predict.twins", "folds.file"}
+
+
+def load_config(name: str, overrides: list[str] | None = None) -> Config:
+    """The config of that name in configs/ (or at that path), with `section.key=value` overrides applied. Raises UserError
+    for a file that names a blend of several."""
+    path = config_path(name)
+    tree = _read_tree(path)
+    if "blend" in tree:
+        raise UserError(f"{path}: is a blend of {tree['blend']}; name one config.")
+    return with_overrides(tree, overrides or [], str(path))
+
+
+def load_variants(name: str, overrides: list[str] | None = None) -> dict[str, Config]:
+    """The configs that this one means, by their names: itself or, where it only says `blend: [...]`, those that it names."""
+    path = config_path(name)
+    tree = _read_tree(path)
+    if "blend" not in tree:
+        return {path.stem: load_config(name, overrides)}
+    names = tree["blend"]
+    if not (isinstance(names, list) and names and all(isinstance(member, str) for member in names)):
+        raise UserError(f"{path}: blend holds {names!r}; it holds a list of configs, such as [resnet18, resnet18-blur].")
+    if len(tree) > 1 or len(set(names)) < len(names):
+        beside = ", ".join(sorted(str(key) for key in tree if key != "blend"))
+        what = f"has {beside} beside blend" if beside else "names one config twice"
+        raise UserError(f"{path}: {what}; a blend only lists configs, each once, and their own files hold the settings.")
+    return {Path(member).stem: load_config(member, overrides) for member in names}
+
+
+def _read_tree(path: Path) -> dict:
+    try:
+        tree = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML ({error}).") from None
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
+    return tree
+
+
+def read_yaml(text: str) -> Any:
+    """Plain YAML values only, no objects. Raises ValueError, in one line, for whatever is wrong with the text."""
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except Exception as error:  # PyYAML's readers of values raise nearly anything: `!!timestamp x` an AttributeError
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, without what can grow (references) and what it would pass over in silence (a key twice)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("references (*name) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"key {twice} is there twice")
+        return super().construct_mapping(node, deep)
+
+
+def with_overrides(tree: dict, overrides: list[str], where: str) -> Config:
+    """The config of a tree of settings with `section.key=value` overrides applied."""
+    for override in overrides:
+        _set(tree, override)
+    return check_config(tree, where)
+
+
+def check_config(tree: Any, where: str) -> Config:
+    """Validate a tree of settings. Raises UserError with the first thing that is wrong in it."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        # A key may hold line breaks.
+        raise UserError(f"{where}: {' '.join(_first_problem(error).split())}") from None
+
+
+def config_path(name: str) -> Path:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_FOLDER / f"{name}.yaml"
+    if path.is_file():
+        return path
+    known = sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml"))
+    if not known:
+        raise UserError(f"{path}: no such config; run from Foldmark's own folder, or give the path of a .yaml file.")
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+    raise UserError(f"{path}: no such config; {hint}")
+
+
+def config_text(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(made_with: Config, asked: Config) -> list[str]:
+    """What a run made with one config would do otherwise under another: `key (was, now)`."""
+    was, now = _flat(made_with.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    return [f"{key} ({was[key]} there, {now[key]} asked)" for key in now if was[key] != now[key] and key not in NOT_PART_OF_A_RUN]
+
+
+def overrides_between(base: Config, config: Config) -> list[str]:
+    """The `section.key=value` overrides that turn one config into another."""
+    was, now = _flat(base.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    # JSON is YAML, too, but for texts, which would take their quotes along.
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in now.items()
+        if value != was[key]
+    ]
+
+
+def _flat(tree: dict) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()}
+
+
+def _set(tree: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise UserError(f'SET="{override}": write section.key=value, such as SET="train.epochs=3".')
+    try:
+        value = read_yaml(text)
+    except ValueError:
+        raise UserError(f'SET="{override}": {text!r} is not a value; write it as in the YAML file.') from None
+    below = tree.setdefault(section, {})
+    if below is None:
+        below = tree[section] = {}
+    if not isinstance(below, dict):
+        raise UserError(f"{section}: holds {reprlib.repr(below)}; a section holds keys.")
+    below[name] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    key = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(key, valid_keys(), n=1, cutoff=0.4)
+        return f"unknown key {key}; " + (
+            f"did you mean {near[0]}?" if near else f"sections are {', '.join(Config.model_fields)}."
+        )
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key}: {message} (it is {reprlib.repr(problem['input'])})."
+
+
+def valid_keys() -> list[str]:
+    """Every `section.key` there is, and the sections."""
+    keys = list(Config.model_fields)
+    for section, field in Config.model_fields.items():
+        keys += [f"{section}.{name}" for name in field.annotation.model_fields]
+    return keys

@@ -1,0 +1,142 @@
+"""Writing files so that a crash at any moment leaves either the old state or the new one."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from foldmark.core.errors import UserError
+
+MEGABYTE = 2**20
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; on success it is flushed to disk and renamed over `path`.
+
+    A full disk or a folder without write permission raises UserError; `path` then is as it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+@contextmanager
+def only_process(folder: Path, at_work: str | None) -> Iterator[None]:
+    """Hold a folder for this process alone, and clear away what a killed one left half-written in it. While another process
+    holds it, raise UserError with `at_work`, or wait if that is None. The system lets go when the process ends, however it
+    ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=-1 if at_work is None else 0)
+    except Timeout:
+        raise UserError(f"{folder}: {at_work}; wait for it, or stop it.") from None
+    except OSError as error:
+        raise explained(error, folder) from error
+    try:
+        for left in folder.glob(".*.partial"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise UserError unless the disk of `folder` (or of its nearest existing parent) has room and 64 MB to spare."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < needed_bytes + 64 * 2**20:
+        raise UserError(
+            f"{folder}: {purpose} needs {needed_bytes / 2**20:,.0f} MB but the disk has only {free / 2**20:,.0f} MB free; "
+            "make room, or run from a folder on another disk."
+        )
+
+
+def place_folder(built: Path, folder: Path) -> None:
+    """Flush a folder built elsewhere on the same disk and rename it to `folder`, which appears whole or not at all.
+
+    Raises UserError for a full disk, a folder without write permission, or when something stands there already.
+    """
+    try:
+        if hasattr(os, "sync"):
+            os.sync()  # thousands of small files: at once is much faster than one by one
+        built.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise UserError(f"{folder}: is there already; move it away and run the same command again.") from None
+        raise explained(error, folder) from error
+
+
+def digest(value: Any) -> str:
+    """A short sha256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    # Windows cannot open folders; there the rename alone has to do.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def explained(error: OSError, path: Path) -> Exception:
+    """The UserError for what the disk says about `path`, or `error` itself where the user cannot mend it."""
+    if error.errno == errno.ENOSPC:
+        return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{path}: no permission to write here; choose a folder of your own.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return UserError(f"{path}: a file stands where its folder should be; move that file away.")
+    return error
+
+
+def read_record(path: Path, kind: type[Record], mend: str) -> Record:
+    """A JSON file that Foldmark wrote, as what it holds. Raises UserError that ends with the mend where it is damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the file"
+        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); {mend}.") from None

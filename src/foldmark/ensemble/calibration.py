@@ -1,0 +1,111 @@
+"""How far off a point may be: how much an ensemble's looks disagree about it, calibrated by what such disagreement meant for
+out-of-fold (OOF) predictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from foldmark.core.faces import Faces
+from foldmark.core.files import atomic_path
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From spread to variance, both relative to the longer side of the box: a rising curve through the points spread (m,),
+    variance (m,), straight between them and level beyond."""
+
+    spread: np.ndarray
+    variance: np.ndarray
+
+    def std_px(self, spread_px: np.ndarray, faces: Faces) -> np.ndarray:
+        """The standard deviation (n, k) of each coordinate of a point in original pixels, from spread_px (n, k)."""
+        return self.std_for_sides(spread_px, box_sides(faces))
+
+    def std_for_sides(self, spread_px: np.ndarray, sides_px: np.ndarray) -> np.ndarray:
+        """The same, for boxes whose longer sides (n, 1) are these."""
+        return np.sqrt(np.interp(spread_px / sides_px, self.spread, self.variance)) * sides_px
+
+
+def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Calibration:
+    """Fit on predictions (n, k, 2) whose truth is known: the mean squared error of a coordinate as a rising function of
+    the spread (isotonic regression, Zadrozny and Elkan 2002)."""
+    # Loaded only here: most of what imports this module does without scikit-learn.
+    from sklearn.isotonic import IsotonicRegression
+
+    sides = box_sides(faces)
+    squared = np.square((points_px - faces.points_px) / sides[..., None]).mean(axis=2)
+    curve = IsotonicRegression(increasing=True, out_of_bounds="clip").fit((spread_px / sides).ravel(), squared.ravel())
+    return Calibration(curve.X_thresholds_, curve.y_thresholds_)
+
+
+def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> pandas.DataFrame:
+    """Predicted against observed: the points sorted into ten classes by the standard deviation that a calibration on the
+    other folds gives them, with the root mean squares of `predicted` and `observed`, in percent of the box."""
+    sides = box_sides(faces)
+    std = np.empty_like(spread_px)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        rest = np.ones(len(folds), bool) if held_out.all() else ~held_out
+        fitted = calibrate(spread_px[rest], points_px[rest], faces.take(rest))
+        std[held_out] = fitted.std_px(spread_px[held_out], faces.take(held_out))
+    squared = np.square((points_px - faces.points_px) / sides[..., None]).mean(axis=2).ravel()
+    predicted = np.square(std / sides).ravel()
+    classes = np.array_split(np.argsort(predicted, kind="stable"), BINS)
+    return pandas.DataFrame(
+        {
+            "points": [len(part) for part in classes],
+            "predicted": [100 * np.sqrt(predicted[part].mean()) for part in classes],
+            "observed": [100 * np.sqrt(squared[part].mean()) for part in classes],
+        }
+    )
+
+
+def draw_reliability(path: Path, table: pandas.DataFrame) -> None:
+    """Draw the reliability: on the line, the standard deviation is what it says."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
+    axis = figure.subplots()
+    most = 1.1 * table[["predicted", "observed"]].to_numpy().max()
+    axis.plot([0, most], [0, most], color="#888888", linewidth=1, label="says what it is")
+    axis.plot(table["predicted"], table["observed"], "o-", color="#0072b2", label=f"points in {len(table)} classes")
+    axis.set(
+        xlim=(0, most),
+        ylim=(0, most),
+        xlabel="standard deviation as predicted, % of the box",
+        ylabel="root mean square error out of fold, % of the box",
+        title="Reliability of the uncertainty, calibrated on the other folds",
+    )
+    axis.title.set_fontsize(10)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
+
+
+def faces_to_look_at(std_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
+    """All faces, the most uncertain first: picture, Ids in the competition file, and the mean standard deviation of its
+    points and of its worst region in percent of the box."""
+    share = 100 * std_px / box_sides(faces)
+    names = list(faces.markup.regions)
+    regions = np.stack([share[:, faces.markup.regions[name]].mean(axis=1) for name in names], axis=1)
+    values = 2 * faces.markup.count
+    table = pandas.DataFrame(
+        {
+            "picture": faces.pictures,
+            "first_id": np.arange(len(faces)) * values,
+            "std_percent_of_box": share.mean(axis=1).round(3),
+            "worst_region": [names[index] for index in regions.argmax(axis=1)],
+            "std_there": regions.max(axis=1).round(3),
+        }
+    )
+    return table.sort_values("std_percent_of_box", ascending=False, kind="stable")
+
+
+def box_sides(faces: Faces) -> np.ndarray:
+    """The longer side (n, 1) of each box."""
+    return faces.boxes_px[:, 2:].max(axis=1, keepdims=True)

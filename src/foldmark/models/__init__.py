@@ -1,0 +1,1 @@
+"""The models: backbones, heads, checkpoints, devices and inference."""

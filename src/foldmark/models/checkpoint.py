@@ -1,0 +1,62 @@
+"""Checkpoints: plain tensors and numbers, written so that they cannot be torn, loaded so that they cannot run code."""
+
+import io
+import pickle
+from pathlib import Path
+
+import torch
+
+from foldmark.core.errors import UserError
+from foldmark.core.files import write_bytes
+from foldmark.show.terminal import console
+
+LAST, PREVIOUS = "last.pt", "previous.pt"
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write a state of tensors, numbers, strings, lists and dicts."""
+    # Through memory, because torch hides which error the disk gave.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | None:
+    """The state in that file, None if there is no such file. Raises UserError for a file that is damaged or unsafe."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # unpickling damaged bytes raises nearly anything
+        reason = "holds more than plain tensors" if isinstance(error, pickle.UnpicklingError) else "is damaged"
+        raise UserError(f"{path}: {reason}, so it is not loaded; remove it and run the same command again.") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds no training state, so it is not loaded; remove it and run the same command again.")
+    return state
+
+
+def push_checkpoint(folder: Path, state: dict) -> None:
+    """Write a state as the folder's last one and keep the one before it, so that one of the two is always good."""
+    if (folder / LAST).exists():
+        (folder / LAST).replace(folder / PREVIOUS)
+    save_checkpoint(folder / LAST, state)
+
+
+def latest_checkpoint(folder: Path) -> dict | None:
+    """The folder's last state or, where that is damaged or was never written to its end, the one before; None without any.
+
+    Raises UserError if neither can be used.
+    """
+    try:
+        state = load_checkpoint(folder / LAST)
+    except UserError:
+        state = load_checkpoint(folder / PREVIOUS)
+        if state is None:
+            raise
+        console.print(
+            f"{folder / LAST}: damaged or unsafe, so not loaded; going on from {PREVIOUS} beside it, one epoch earlier."
+        )
+        # Else the next state would push it over the good one.
+        (folder / LAST).unlink()
+        return state
+    return load_checkpoint(folder / PREVIOUS) if state is None else state

@@ -1,0 +1,142 @@
+"""The report's faces: the best, the median and the worst held out, those of the test list, and own photos."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from foldmark.core import geometry
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+from foldmark.data.crops import cut, decode, picture_bytes
+from foldmark.report.numbers import look_first
+from foldmark.report.reasons import unusual_traits
+from foldmark.report.results import Results
+from foldmark.show.page import FacePicture, Missing, Picture, Section
+from foldmark.submission.format import read_submission
+from foldmark.train.batches import centre_affine, warp
+
+PHOTOS = Path("photos")
+SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
+WIDEST = 480  # pixels of a face in the page
+MARGIN = 1.3  # side of the cut over what box and points take
+JPEG_QUALITY = 80
+
+
+def held_out_faces(results: Results) -> list[Section]:
+    order = np.argsort(results.nme, kind="stable")
+    middle = np.argsort(np.abs(results.nme - np.median(results.nme)), kind="stable")
+    sections = []
+    for title, ranked, count in (
+        ("Best faces", order, SHOWN_FACES),
+        ("Median faces", middle, SHOWN_FACES),
+        ("Worst faces", order[::-1], WORST_FACES),
+    ):
+        chosen = _of_different_photos(ranked, results.faces.groups, count)
+        reasons = _reasons(results, chosen) if title != "Median faces" else [""] * len(chosen)
+        pictures = [
+            face_picture(
+                results,
+                results.faces,
+                index,
+                results.points_px[index],
+                f"{results.faces.pictures[index]}, fold {results.folds[index]}: NME {results.nme[index]:.2f} %, "
+                f"MAE {results.mae_px[index]:.2f} px{reason and f'; {reason}'}.",
+            )
+            for index, reason in zip(chosen, reasons, strict=True)
+        ]
+        text = "Held-out faces, at most one of each photo; what is unusual about them is computed from their points and light."
+        sections.append(Section(title, text if title != "Median faces" else "", faces=pictures))
+    return sections
+
+
+def test_faces(results: Results) -> Section | Missing:
+    """Pictures of the test list with what the competition file says of them, the most uncertain ones listed."""
+    if not results.csv.is_file():
+        return Missing("Test pictures with predictions, and those to look at first", "csv")
+    test = results.data.test
+    points_px, findings = read_submission(results.csv, len(test))
+    if findings:
+        return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
+    uncertain, listed = look_first(results)
+    plain = [row for row, picture in enumerate(test.pictures) if "_mirror" not in picture] or list(range(len(test)))
+    shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
+    pictures = [face_picture(results, test, row, points_px[row], test.pictures[row], prediction_only=True) for row in shown]
+    pictures += [
+        face_picture(results, test, row, points_px[row], f"To look at first: {test.pictures[row]}.", prediction_only=True)
+        for row in _of_different_photos(uncertain, test.groups, SHOWN_FACES)
+    ]
+    text = f"Pictures of the test list at even distances, with the points of {results.csv}" + (
+        "; then the most uncertain ones, which the table lists." if listed else "."
+    )
+    return Section("Test pictures", text, table=listed, faces=pictures)
+
+
+def own_photos(results: Results) -> Section | Missing:
+    folder, command = PHOTOS / results.name, "photos PHOTOS=folder-with-your-photos"
+    sheet, listed = folder / "sheet.png", folder / "points.json"
+    if not (sheet.is_file() and listed.is_file()):
+        return Missing("Own photos", command)
+    # Pictures of photos that are gone since stay in the folder; points.json has those of the last time.
+    try:
+        photos = json.loads(listed.read_bytes())["photos"]
+        drawn = [folder / photo["picture"] for photo in photos if photo["picture"] and photo["faces"]]
+    except (ValueError, KeyError, TypeError):
+        return Missing(f"Own photos ({listed} is damaged)", command)
+    annotated = [path for path in drawn if path.is_file()]
+    grid = [Picture(path, path.stem, f"{path.stem} with the predicted points") for path in annotated[:SHOWN_PHOTOS]]
+    left = len(annotated) - len(grid)
+    text = f"Photos with the ensemble's points: {len(annotated)}" + (f", {left} of them only in {folder}." if left else ".")
+    return Section("Own photos", text, pictures=[Picture(sheet, "All photos with their predicted points.")], grid=grid)
+
+
+def face_picture(
+    results: Results, faces: Faces, row: int, points_px: np.ndarray, caption: str, *, prediction_only: bool = False
+) -> FacePicture:
+    """A face cut from its picture, in colour where that has any, with the truth and the prediction (k, 2). Raises UserError
+    for a picture that cannot be read."""
+    try:
+        picture = decode(picture_bytes(faces.path(row)), lambda opened: np.asarray(opened.convert("RGB")))
+    except ValueError as error:
+        raise UserError(f"{faces.path(row)}: {error}; restore it.") from None
+    truth_px = points_px if prediction_only else faces.points_px[row]
+    corner, extent = faces.boxes_px[row, :2], faces.boxes_px[row, 2:]
+    shown_px = np.concatenate([points_px, truth_px, [corner, corner + extent]])
+    low, high = shown_px.min(axis=0), shown_px.max(axis=0)
+    left, top, side = geometry.square_window(np.concatenate([low, high - low]), MARGIN)
+    size = min(side, WIDEST)
+    crop = cut(picture, (left, top, side, side), (size, size))
+    px_to_crop = geometry.resize(size / side, size / side, left, top)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return FacePicture(
+        name=faces.pictures[row],
+        jpeg=encoded.tobytes(),
+        size=(size, size),
+        truth=None if prediction_only else geometry.apply(px_to_crop, truth_px),
+        prediction=geometry.apply(px_to_crop, points_px),
+        lines=faces.markup.lines,
+        caption=caption,
+    )
+
+
+def _of_different_photos(ranked: np.ndarray, groups: list[str], count: int) -> list[int]:
+    """The first so many of these faces that are each of another photo: a face and its mirror twin fail and succeed alike."""
+    chosen = {}
+    for row in ranked:
+        chosen.setdefault(groups[row], int(row))
+        if len(chosen) == count:
+            break
+    return list(chosen.values())
+
+
+def _reasons(results: Results, chosen: list[int]) -> list[str]:
+    run, size = results.runs[0], results.runs[0].config.crop.size
+    to_crop = centre_affine(run.store.size, size)
+    crops = (warp(run.store[row], to_crop, size) for row in results.rows)
+    greys = np.array([(crop.mean(), crop.std()) for crop in crops])
+    reasons = []
+    for index in chosen:
+        training = np.flatnonzero(results.folds != results.folds[index])
+        reasons += unusual_traits(results.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index]))
+    return reasons

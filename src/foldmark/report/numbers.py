@@ -1,0 +1,222 @@
+"""The report's sections of numbers: what was reached, fold by fold, region by region, and beside other experiments."""
+
+import json
+from datetime import datetime
+
+import numpy as np
+import pandas
+
+from foldmark.commands.pipeline import mean_face_scores
+from foldmark.core.metrics import FAILURE, failures, mean_face_px, region_nme
+from foldmark.ensemble.calibration import draw_reliability, reliability
+from foldmark.report import figures as report_figures
+from foldmark.report.compare import SHOWN as COMPARED
+from foldmark.report.compare import resampled_interval
+from foldmark.report.results import Results
+from foldmark.runs.run import RUNS, finished_folds, read_summary
+from foldmark.show.page import Missing, Picture, Section
+from foldmark.submission.ledger import LEDGER, SHOWN, read_ledger
+from foldmark.submission.plausibility import VALUES
+
+LISTED_FACES = 10
+
+
+def summary(results: Results) -> tuple[str, Section]:
+    """The experiment in one paragraph and one table."""
+    run, faces = results.runs[0], results.faces
+    config, folds = run.config, finished_folds(run.folder)
+    low, high = resampled_interval(results.nme, faces.groups)
+    mae_low, mae_high = resampled_interval(results.mae_px, faces.groups)
+    photos = len(set(faces.groups))
+    together = len(set(zip(faces.groups, results.folds, strict=True))) == photos
+    split = (
+        "each judged only by nets that saw neither its photo nor its mirror twin"
+        if together
+        else "some judged by nets that saw their photo or their mirror twin (split.csv tears photos apart: these figures flatter)"
+    )
+    size = "x".join(map(str, config.crop.size))
+    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if results.data.drawn else ""
+    if results.blend:
+        weights = (f"{one.folder.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
+        what = f"{results.name} blends {', '.join(weights)}, each by its weight, with {len(folds)} folds each."
+    else:
+        origin = config.model.weights or config.train.start
+        start = f"starting from {origin} weights" if origin else "from scratch"
+        what = (
+            f"{results.name} finds {faces.markup.count} facial landmarks with {config.model.name} nets "
+            f"({config.model.head} head) that see {size} grey pixels, trained for {config.train.epochs} "
+            f"epoch{'s' * (config.train.epochs > 1)} {start}, one net for each of {len(folds)} folds."
+        )
+    lead = (
+        f"{drawn}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.nme.mean():.2f} % "
+        f"of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
+        f"{results.mae_px.mean():.2f} px (MAE)."
+    )
+    mean_face = mean_face_scores(run, folds)
+    seconds = sum(read_summary(one.fold_folder(fold))["seconds"] for one in results.runs for fold in finished_folds(one.folder))
+    rows = {
+        "NME": f"{results.nme.mean():.2f} % ({low:.2f} to {high:.2f})",
+        "MAE": f"{results.mae_px.mean():.2f} px ({mae_low:.2f} to {mae_high:.2f})",
+        "Median face's NME": f"{np.median(results.nme):.2f} %",
+        f"Faces over {FAILURE:g} % NME": f"{failures(results.nme):.1f} %",
+        "Mean training face laid into each box": f"{mean_face['nme']:.2f} % NME, {mean_face['mae_px']:.2f} px MAE",
+        "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
+        "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
+        "Training time, all folds": f"{seconds / 60:.0f} min",
+    }
+    table = [{"Out of fold": what, "Value (95 % interval)": value} for what, value in rows.items()]
+    note = "Intervals: the bootstrap, whole photos resampled 2,000 times, because a photo's faces are no independent witnesses."
+    return lead, Section("Summary", note, table=table)
+
+
+def curves(results: Results) -> Section:
+    pictures = []
+    for run in results.runs:
+        tables = [pandas.read_csv(run.fold_folder(fold) / "metrics.csv") for fold in finished_folds(run.folder)]
+        path = results.figures / f"curves-{run.folder.name}.svg"
+        report_figures.fold_curves(path, tables)
+        last = [table["nme"].dropna().iloc[-1] for table in tables]
+        described = f"Curves by epoch; held-out NME at the end between {min(last):.2f} and {max(last):.2f} % over the folds."
+        caption = f"{run.folder.name}: each fold thin, their mean thick, their range as a band."
+        pictures.append(Picture(path, caption, described))
+    text = (
+        "Training figures are of augmented faces and the net in training; held-out ones of its averaged weights in one look at a "
+        "face, without the second look and the mirror image that the final figures have."
+    )
+    return Section("Curves of each fold", text, pictures=pictures)
+
+
+def folds(results: Results) -> Section:
+    parts = {f"fold {fold}": results.folds == fold for fold in np.unique(results.folds)}
+    parts["all"] = np.ones(len(results.rows), bool)
+    rows = [_figures("Fold", name, results, chosen) for name, chosen in parts.items()]
+    text = "Out-of-fold figures: of the net that training ended with, on the faces that its fold holds out. In brackets: 95 %."
+    return Section("Folds", text, table=rows)
+
+
+def sources(results: Results) -> Section:
+    names = np.array(results.faces.sources)
+    rows = [_figures("Source", name, results, names == name) for name in sorted(set(names))]
+    return Section("Sources", "The same faces by the collection that they come from.", table=rows)
+
+
+def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dict[str, str]:
+    groups = results.faces.take(chosen).groups
+    low, high = resampled_interval(results.nme[chosen], groups)
+    mae_low, mae_high = resampled_interval(results.mae_px[chosen], groups)
+    return {
+        title: name,
+        "faces": f"{chosen.sum():,}",
+        "photos": f"{len(set(groups)):,}",
+        "MAE px": f"{results.mae_px[chosen].mean():.2f} ({mae_low:.2f} to {mae_high:.2f})",
+        "NME %": f"{results.nme[chosen].mean():.2f} ({low:.2f} to {high:.2f})",
+        f"over {FAILURE:g} %": f"{failures(results.nme[chosen]):.1f} %",
+    }
+
+
+def cumulative(results: Results) -> Section:
+    path = results.figures / "cumulative.svg"
+    report_figures.cumulative(path, results.nme, results.folds, resampled_interval(results.nme, results.faces.groups))
+    below = ", ".join(f"{100 * (results.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
+    drawn = " The faces here are drawn ones, theirs are real." if results.data.drawn else ""
+    text = (
+        f"Of the out-of-fold faces {below}. The figures of others are of OTHER DATA, other faces than these, so they place the "
+        f"result roughly and prove nothing about it.{drawn}"
+    )
+    table = [{"Other data": one.name, "NME %": f"{one.nme:.2f}", "faces": one.faces} for one in report_figures.ANCHORS]
+    caption = "Share of out-of-fold faces with less than each NME; above it the mean, beside mean NMEs of others on other data."
+    return Section("Cumulative error", text, [Picture(path, caption, f"Cumulative error curve: {below}.")], table=table)
+
+
+def regions(results: Results) -> Section:
+    faces, markup = results.faces, results.faces.markup
+    errors = 100 * np.linalg.norm(results.points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
+    means = region_nme(results.points_px, faces)
+    shape = mean_face_px(faces, faces.take(np.zeros(1, int)))[0]
+    path = results.figures / "regions.svg"
+    report_figures.mean_face_errors(path, shape, errors.mean(axis=0), markup, means)
+    rows = []
+    for name, points in markup.regions.items():
+        low, high = resampled_interval(errors[:, points].mean(axis=1), faces.groups)
+        mae = np.abs(results.points_px[:, points] - faces.points_px[:, points]).mean()
+        rows.append(
+            {
+                "Region": name,
+                "points": f"{len(points)}",
+                "NME %": f"{means[name]:.2f} ({low:.2f} to {high:.2f})",
+                "MAE px": f"{mae:.2f}",
+                "share of the error": f"{100 * errors[:, points].sum() / errors.sum():.0f} %",
+            }
+        )
+    worst, best = (max(means, key=means.get), min(means, key=means.get))
+    caption = "The mean face; each point is as large and dark as its mean out-of-fold error. Left and right are the picture's."
+    text = f"The hardest region is the {worst} with {means[worst]:.2f} %, the easiest the {best} with {means[best]:.2f} %."
+    return Section("Error by region", text, [Picture(path, caption, f"Mean face, its points shaded. {text}")], table=rows)
+
+
+def uncertainty(results: Results) -> Section:
+    table = reliability(results.spread_px, results.points_px, results.faces, results.folds)
+    path = results.figures / "reliability.svg"
+    draw_reliability(path, table)
+    ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
+    text = (
+        "How far the looks of a net disagree about a point tells how far it is off; what such disagreement meant is learned on "
+        f"the other folds. From the surest tenth of the points to the least sure, the error observed goes from {ends}."
+    )
+    caption = "Predicted against observed error, points in ten classes: on the line, the standard deviation is what it says."
+    return Section("Uncertainty", text, pictures=[Picture(path, caption, f"Reliability of the uncertainty: observed {ends}.")])
+
+
+def consistency(results: Results) -> Section | Missing:
+    rows = []
+    for run in results.runs:
+        for path in sorted(run.folder.glob("fold*/consistency.json")):
+            kept = json.loads(path.read_text())
+            place = f"{run.folder.name}, {path.parent.name}"
+            rows.append({"Net": place, "moves": f"{kept['percent_of_eyes']:.2f} %", "faces": f"{kept['faces']}"})
+    if not rows:
+        return Missing("Shift consistency", "compare")
+    text = "How far a point walks on the face when the crop shifts by 1 to 8 pixels, in percent of the eye distance: 0 is still."
+    return Section("Shift consistency", text, table=rows)
+
+
+def variants(results: Results) -> Section | Missing:
+    path = RUNS / "compare.csv"
+    table = pandas.read_csv(path, dtype=str).fillna("") if path.is_file() else pandas.DataFrame({"experiment": []})
+    names = {run.folder.name for run in results.runs}
+    if not names <= set(table["experiment"]):
+        return Missing("Variants compared", "compare")
+    written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    text = (
+        f"As make compare wrote it on {written:%Y-%m-%d %H:%M}. To the best: the difference of NME to the best single "
+        "experiment on the same faces, with its 95 % interval; moves: how far points walk on a face that shifts."
+    )
+    if len(table) < 2:
+        text = f"{text} There is no other experiment yet."
+    return Section("Variants compared", text, table=table[COMPARED].to_dict("records"))
+
+
+def ledger(results: Results) -> Section | Missing:
+    rows = read_ledger().rows
+    noted = [row for row in rows if row["file"] == results.csv.name or results.name in row["experiment"].split(" + ")]
+    if not noted:
+        return Missing(f"Competition file and its row in {LEDGER}", "csv")
+    rows = [{title: {**row, "made": row["made"][:10]}[column] for column, title in SHOWN.items()} for row in noted]
+    text = "Competition files of this experiment; the leaderboard's answer is noted with make score FILE=... LB=..."
+    return Section("Ledger", text, table=rows)
+
+
+def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The test faces to look at first, as make csv listed them: their rows, and a table. Empty where it did not."""
+    path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")
+    if not path.is_file():
+        return np.empty(0, int), []
+    titles = {
+        "picture": "Test picture",
+        "std_percent_of_box": "standard deviation, % of the box",
+        "worst_region": "worst region",
+        "std_there": "there",
+    }
+    listed = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
+    rows = listed["first_id"].astype(int).to_numpy() // VALUES
+    return rows, listed[list(titles)].rename(columns=titles).to_dict("records")

@@ -1,0 +1,94 @@
+"""What a page shows of any one run: the pictures that it trains on, plain and augmented, its layers and its filters."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foldmark.core import geometry
+from foldmark.core.config import AugmentConfig, Config
+from foldmark.models.net import build_model, layer_table
+from foldmark.runs.run import Run
+from foldmark.show.charts import filters
+from foldmark.show.overlay import draw_points, save_png, sheet
+from foldmark.show.page import Picture, Section
+from foldmark.train.batches import centre_affine, photometric, random_affine, warp
+from foldmark.train.loop import fold_data, training_faces
+
+TILE_WIDTH = 320
+STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
+
+
+def samples(run: Run, fold: int, figures: Path) -> Section:
+    size, data = run.config.crop.size, fold_data(run, fold)
+    to_crop = centre_affine(run.store.size, size)
+    rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
+    tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
+    path = figures / "samples.png"
+    save_png(path, sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
+    return Section(
+        "Sampled pictures",
+        pictures=[Picture(path, f"Twelve training pictures at {size[0]}x{size[1]}, enlarged, with the truth.")],
+    )
+
+
+def augmented(run: Run, fold: int, figures: Path) -> Section | None:
+    """One kind of change a picture, at the strength that the setting trains with, and all together; None for a run without
+    augmentation."""
+    config, size, data = run.config.augment, run.config.crop.size, fold_data(run, fold)
+    if not any(config.model_dump().values()):
+        return None
+    rng = np.random.default_rng(0)
+    faces = training_faces(run, data)
+    tiles, captions = [], []
+    for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
+        centre = centre_affine(run.store.size, size)
+        reach = config.shift * np.array(size)
+        turned, _ = random_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
+        affines = {
+            "as it is": centre,
+            "x shift": geometry.compose(geometry.similarity(size, size, shift=(reach[0], 0)), centre),
+            "y shift": geometry.compose(geometry.similarity(size, size, shift=(0, reach[1])), centre),
+            "both": geometry.compose(geometry.similarity(size, size, shift=(-reach[0], -reach[1])), centre),
+            "rotation": turned,
+        }
+        for kind, affine in affines.items():
+            crop = warp(run.store[row], affine, size)
+            tiles.append(_tile(crop, geometry.apply(affine, data.points_store[row]), run))
+            captions.append(kind)
+        light = photometric(config, size)
+        light.set_random_seed(int(row))
+        crop = light(image=warp(run.store[row], centre, size)[..., None])["image"][..., 0]
+        tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))
+        captions.append("light")
+        for epoch in range(2):
+            crop, points_crop = faces[int(row), epoch]
+            tiles.append(_tile(crop[0].numpy(), points_crop.numpy(), run))
+            captions.append("all, as trained")
+    path = figures / "augmented.png"
+    save_png(path, sheet(tiles, columns=4, captions=captions))
+    return Section("Augmentation", pictures=[Picture(path, "Each kind of change on its own and all together, with the truth.")])
+
+
+def layers(config: Config, points: int, label: str) -> Section:
+    """The layers of a fresh net of this config, which are those of a trained one."""
+    listing = layer_table(build_model(config, torch.zeros(points, 2), seed=0), config)
+    return Section(f"Layers of “{label}”", listings={"All layers with their output shapes and parameters": listing})
+
+
+def first_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -> Section:
+    """The filters of a net's first convs, at most so many convs. averaged: the weights that its checkpoint holds."""
+    convs = [weight.cpu().numpy() for name, weight in averaged.items() if name.endswith("weight") and weight.ndim == 4][:most]
+    pictures = []
+    for number, weights in enumerate(convs, start=1):
+        path = figures / f"filters-conv{number}.png"
+        filters(path, weights)
+        outputs, inputs, height, width = weights.shape
+        over = f"{inputs} inputs" if inputs > 1 else "one input"
+        caption = f"Conv {number}: {outputs} filters of {width}x{height} over {over}"
+        pictures.append(Picture(path, caption + (", one filter a row." if inputs > 1 else ".")))
+    return Section("Learned filters", "Each filter on a grey scale of its own, dark negative, light positive.", pictures=pictures)
+
+
+def _tile(crop: np.ndarray, points_crop: np.ndarray, run: Run) -> np.ndarray:
+    return draw_points(crop, points_crop, markup=run.faces.markup, width=TILE_WIDTH)

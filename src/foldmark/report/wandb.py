@@ -1,0 +1,149 @@
+"""What W&B shows: of a training its curves and the same few faces, of out-of-fold (OOF) predictions every face, the errors'
+distribution, the regions and how far to trust the uncertainty, and which file was made from which."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from foldmark.core.config import Config
+from foldmark.core.faces import Faces
+from foldmark.core.files import file_sha256
+from foldmark.core.metrics import face_nme, face_region_nme, failures, region_nme, scores
+from foldmark.show.tracker import Tracker
+from foldmark.submission.format import provenance_path
+from foldmark.submission.record import Provenance
+
+# Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.
+SECTIONS = {
+    **dict.fromkeys(("loss", "lr"), "train"),
+    **dict.fromkeys(("mae_px", "nme", "mse", "mse_crop"), "held_out"),
+    **dict.fromkeys(("seconds", "faces_per_second", "memory_mb"), "machine"),
+}
+SHOWN_FACES, PICTURE_SETS = 12, 5  # while a fold trains: so many held-out faces, about so many times
+TABLE_WIDTH = 128  # pixels of a face in the table, which holds all of them
+CURVE_STEPS = 100
+FACES_PER_SECOND = 20  # at least, into a table; slower counts as hanging
+
+# A face's row in the run, and its predicted points_px (k, 2): the picture with both drawn in, so many pixels wide.
+Draw = Callable[[int, np.ndarray, int], np.ndarray]
+
+
+def tags(config: Config, *, drawn: bool) -> list[str]:
+    """What to filter runs by: the data set, the net, its head and its blur."""
+    net = [config.model.name, f"{config.model.head} head"]
+    if config.model.name == "resnet18":
+        net.append(f"blur {config.model.blur}")
+    return [config.data.set, "drawn faces" if drawn else "real faces", *net]
+
+
+def epoch_values(row: dict) -> dict[str, float]:
+    """An epoch's row of metrics.csv under W&B's names, without what was not measured."""
+    values = {"epoch": row["epoch"]}
+    for column, value in row.items():
+        if column in SECTIONS and value is not None:
+            values[f"{SECTIONS[column]}/{column}"] = value
+        elif column.startswith("train_"):
+            values[f"train/{column.removeprefix('train_')}"] = value
+    return values
+
+
+def shown_faces(held_out: np.ndarray) -> np.ndarray:
+    """Which of the held-out faces are shown while a fold trains: the same ones each time."""
+    return np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
+
+
+def show_faces(tracker: Tracker, faces: Faces, rows: Sequence[int], points_px: np.ndarray, draw: Draw, step: int) -> None:
+    """These rows of the faces with truth and prediction (n, k, 2) drawn in."""
+    if tracker.running:
+        pictures = [(draw(row, points, 360), faces.pictures[row]) for row, points in zip(rows, points_px, strict=True)]
+        tracker.show(
+            lambda wandb: {"held_out_faces": [wandb.Image(picture, caption=caption) for picture, caption in pictures]}, step
+        )
+
+
+def show_oof(
+    tracker: Tracker, faces: Faces, rows: np.ndarray, points_px: np.ndarray, draw: Draw, reliability: Path | None = None
+) -> None:
+    """All OOF predictions points_px (n, k, 2) of these rows of the faces: a table with the worst face first, the cumulative
+    error curve, the error of each region, and the picture of how reliable the uncertainty is."""
+    if not tracker.running:
+        return
+    held_out = faces.take(rows)
+    table = face_table(points_px, held_out)
+    curve = cumulative_errors(face_nme(points_px, held_out))
+    regions = pandas.DataFrame(region_nme(points_px, held_out).items(), columns=["region", "NME %"])
+
+    def build(wandb: Any) -> dict:
+        pictures = [
+            wandb.Image(draw(rows[index], points_px[index], TABLE_WIDTH), file_type="jpg", caption=faces.pictures[rows[index]])
+            for index in table.index
+        ]
+        shown = {
+            "oof_faces": wandb.Table(dataframe=table.assign(face=pictures)),
+            "oof_cumulative_error": wandb.plot.line(
+                wandb.Table(dataframe=curve), *curve.columns, title="Faces with at most this error, out of fold"
+            ),
+            "oof_error_per_region": wandb.plot.bar(
+                wandb.Table(dataframe=regions), *regions.columns, title="NME per region, out of fold"
+            ),
+        }
+        if reliability:
+            shown["oof_reliability"] = wandb.Image(str(reliability))
+        return shown
+
+    tracker.show(build, seconds=30 + len(rows) / FACES_PER_SECOND)
+
+
+def face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
+    """Each face with the set it comes from and its errors, the worst first; the index says which face it is."""
+    errors = face_region_nme(points_px, faces)
+    regions = np.stack(list(errors.values()), axis=1)
+    table = pandas.DataFrame(
+        {
+            "picture": faces.pictures,
+            "source": faces.sources,
+            "NME %": face_nme(points_px, faces).round(3),
+            "MAE px": np.abs(points_px - faces.points_px).mean(axis=(1, 2)).round(3),
+            "worst region": np.array(list(errors))[regions.argmax(axis=1)],
+            "NME % there": regions.max(axis=1).round(3),
+        }
+    )
+    return table.sort_values("NME %", ascending=False, kind="stable")
+
+
+def cumulative_errors(nme: np.ndarray) -> pandas.DataFrame:
+    """The share of faces, in percent, whose NME (n,) is at most so much: from 0 to 20 %, or to all faces if they are better."""
+    limits = np.linspace(0, min(20, nme.max()), CURVE_STEPS)
+    share = 100 * np.searchsorted(np.sort(nme), limits, side="right") / len(nme)
+    return pandas.DataFrame({"NME %": limits, "faces %": share})
+
+
+def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: float) -> None:
+    """The figures that runs are sorted by; points_px (n, k, 2) are the OOF predictions of these faces."""
+    if tracker.running:
+        oof = {f"oof_{key}": value for key, value in scores(points_px, faces).items()}
+        regions = {f"region/{name}": value for name, value in region_nme(points_px, faces).items()}
+        over = failures(face_nme(points_px, faces))
+        tracker.summary({**oof, "failures_over_8_percent": over, "faces": len(faces), **regions, **more})
+
+
+def log_model(tracker: Tracker, name: str, checkpoint: Path, figures: dict, *, used: bool = False) -> None:
+    """The net that a fold ended with, as what it made or, `used`, as what something is made from; not copied, because it does
+    not change any more."""
+    if tracker.running:
+        metadata = {"checkpoint": checkpoint.as_posix(), "sha256": file_sha256(checkpoint), **figures}
+        tracker.artifact(name, "model", [checkpoint], metadata, copied=False, used=used)
+
+
+def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:
+    """A competition file with its record, and in the metadata the nets that it was made from."""
+    nets = [
+        {"checkpoint": fold.checkpoint.as_posix(), "sha256": fold.sha256, "weight": experiment.weight}
+        for experiment in record.experiments
+        for fold in experiment.folds
+    ]
+    metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": nets}
+    tracker.artifact(f"{name}-csv", "submission", [csv, provenance_path(csv)], metadata)

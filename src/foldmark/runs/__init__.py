@@ -1,0 +1,1 @@
+"""Where an experiment is kept: places, settings and run folders. Without torch."""

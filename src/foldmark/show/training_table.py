@@ -1,0 +1,125 @@
+"""What the terminal shows while folds train: a calm live table of them all, or a plain line an epoch where nobody watches."""
+
+import time
+from dataclasses import dataclass
+
+from rich.box import SIMPLE
+from rich.live import Live
+from rich.table import Table
+
+from foldmark.show.terminal import console, watched
+
+REFRESHES = 1  # a second
+SMOOTHING = 0.95  # of the training MAE over batches
+
+
+@dataclass
+class FoldRow:
+    """One fold in the table; training tells it how far it is."""
+
+    name: str
+    epochs: int
+    place: str
+    live: bool
+    state: str = "waits"
+    epochs_done: float = 0
+    train_mae_px: float | None = None
+    mae_px: float | None = None
+    nme: float | None = None
+    faces_per_second: float | None = None
+    seconds: float | None = None
+    started: float | None = None
+    started_at: float = 0  # epochs that were done already when this process took the fold up
+
+    def batch(self, epochs_done: float, mae_px: float) -> None:
+        """So many epochs are done (with a fraction), and this is the last batch's training MAE in original pixels."""
+        if self.started is None:
+            # The epoch's first batch is over; what it took is lost to the estimate, and little.
+            self.state, self.started, self.started_at = "trains", time.monotonic(), epochs_done
+        old = mae_px if self.train_mae_px is None else self.train_mae_px
+        self.train_mae_px = SMOOTHING * old + (1 - SMOOTHING) * mae_px
+        self.epochs_done = epochs_done
+
+    def epoch(self, row: dict) -> None:
+        """An epoch is done; this is its row of metrics.csv."""
+        self.epochs_done, self.train_mae_px = row["epoch"], row["train_mae_px"]
+        self.faces_per_second = row["faces_per_second"]
+        held_out = ""
+        if row["nme"] is not None:
+            self.mae_px, self.nme = row["mae_px"], row["nme"]
+            held_out = f"  held-out MAE {row['mae_px']:.2f} px  NME {row['nme']:.2f} %"
+        if not self.live:
+            left = f"  {self.seconds_left / 60:.0f} min left" if self.seconds_left else ""
+            console.print(
+                f"{self.place}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"
+                f"  {row['faces_per_second']:.0f} faces/s{left}"
+            )
+
+    def finished(self, summary: dict) -> None:
+        """The fold has ended, in this run of the command or an earlier one, with these figures."""
+        self.state, self.epochs_done, self.seconds = "done", summary["epochs"], summary["seconds"]
+        self.mae_px, self.nme = summary["mae_px"], summary["nme"]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the epochs ahead will take at the pace so far; None before there is a pace, and after the last epoch."""
+        if self.started is None or not self.started_at < self.epochs_done < self.epochs:
+            return None
+        passed = time.monotonic() - self.started
+        return passed / (self.epochs_done - self.started_at) * (self.epochs - self.epochs_done)
+
+    def cells(self) -> list[str]:
+        epoch = f"{min(int(self.epochs_done) + (self.state == 'trains'), self.epochs)}/{self.epochs}"
+        if self.state == "done":
+            time_shown = f"took {_duration(self.seconds)}"
+        else:
+            time_shown = self.state if self.seconds_left is None else _duration(self.seconds_left)
+        return [
+            self.name,
+            epoch if self.state != "waits" else "",
+            _shown(self.train_mae_px, 2),
+            _shown(self.mae_px, 2),
+            _shown(self.nme, 2),
+            _shown(self.faces_per_second, 0),
+            time_shown,
+        ]
+
+
+class TrainingTable:
+    """The folds that one command trains, by their names; a context manager that shows them while it lasts."""
+
+    def __init__(self, names: list[str], epochs: int, what: str = "fold") -> None:
+        self.what, self._live = what, None
+        of = f"of {len(names)}"
+        self.rows = [FoldRow(name, epochs, f"{what} {name} ({i + 1} {of})", watched()) for i, name in enumerate(names)]
+
+    def __enter__(self) -> "TrainingTable":
+        if watched():
+            self._live = Live(get_renderable=self.table, console=console, refresh_per_second=REFRESHES)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def table(self) -> Table:
+        """The table as it stands."""
+        table = Table(box=SIMPLE, pad_edge=False)
+        table.add_column(self.what, no_wrap=True)
+        for title in ("epoch", "training MAE px", "held-out MAE px", "NME %", "faces/s", "time left"):
+            table.add_column(title, justify="right")
+        for row in self.rows:
+            table.add_row(*row.cells(), style={"trains": "bold", "waits": "dim", "done": "green"}.get(row.state))
+        return table
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"

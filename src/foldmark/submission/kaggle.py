@@ -1,0 +1,84 @@
+"""The upload: a checked competition file handed to Kaggle's own command line."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+from foldmark.submission.format import check_submission
+
+UPLOAD_LIMIT = 600  # seconds
+# Older versions of the Kaggle tool end with exit code 0 after these.
+FAILURE = re.compile(r"could not|\b[45]\d\d (- |client error|server error)|forbidden|unauthorized", re.IGNORECASE)
+
+
+def upload_submission(path: Path, faces: Faces, *, competition: str | None, message: str, drawn: bool) -> bool:
+    """Check the file again and hand it to the Kaggle command line; True if it was uploaded.
+
+    Whatever is missing for that is printed, and nothing uploaded. Raises UserError when the upload itself fails.
+    """
+    check_submission(path, faces)
+    lacking = "it holds predictions for drawn faces, not for the competition's." if drawn else _lacking(path, competition)
+    if lacking:
+        print(f"{path} is checked; nothing was uploaded: {lacking}")
+        return False
+    command = [_kaggle(), "competitions", "submit", "-c", competition, "-f", str(path), "-m", message]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=UPLOAD_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{path}: Kaggle did not answer within {UPLOAD_LIMIT // 60} minutes; "
+            "see on the competition's page whether it arrived before trying again."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{command[0]}: cannot be run ({error.strerror}); install it again.") from None
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
+    failures = [line for line in lines if FAILURE.search(line)]
+    if done.returncode or failures:
+        raise UserError(f"{path} was not uploaded to {competition}; Kaggle's tool says: {(failures or lines)[-1]}")
+    print(f"{path} was uploaded to {competition}: {lines[-1]}")
+    return True
+
+
+def _kaggle() -> str | None:
+    # Not on the PATH when the environment was not activated.
+    return shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
+
+
+def _lacking(path: Path, competition: str | None) -> str | None:
+    """What is missing for an upload, and the mend; None if nothing is."""
+    by_hand = f"upload {path} by hand on the competition's page, or"
+    if not competition:
+        return f"no competition is named; {by_hand} name it with COMPETITION=... (the last part of its page's address)."
+    if not _kaggle():
+        return f"the Kaggle command line is not installed; {by_hand} run `pip install kaggle` and the same command again."
+    if not _logged_in():
+        half = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if os.environ.get(name)]
+        found = f"{half[0]} is set without its other half" if half else "the Kaggle command line has no login"
+        return f"{found}; {by_hand} run `kaggle auth login`, or save a token from kaggle.com/settings to ~/.kaggle/access_token."
+    return None
+
+
+def _logged_in() -> bool:
+    """Whether Kaggle's tool, versions 1.5 to 2.2, finds a login where it looks for one."""
+    environment = os.environ.get
+    if environment("KAGGLE_API_TOKEN") or (environment("KAGGLE_USERNAME") and environment("KAGGLE_KEY")):
+        return True
+    home = Path.home() / ".kaggle"
+    elsewhere = Path(environment("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
+    folders = [Path(environment("KAGGLE_CONFIG_DIR"))] if environment("KAGGLE_CONFIG_DIR") else [home, elsewhere]
+    files = [folder / "kaggle.json" for folder in folders]
+    files += [home / name for name in ("access_token", "access_token.txt", "credentials.json")]
+    return any(file.is_file() for file in files)

@@ -1,0 +1,1 @@
+"""Training one fold: batches, losses and the loop."""
