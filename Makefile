@@ -1,7 +1,7 @@
 # Foldmark: every target sets itself up first, in .venv; nothing is installed elsewhere. `make help` lists them.
 
 # What you may set, as in: make train CONFIG=resnet18 FOLDS="0 1" SET="train.epochs=3"
-CONFIG ?=## config in configs/ to use (resnet18; without real faces: drawn)
+CONFIG ?=## config in configs/ to use (resnet18; without real faces: synthetic)
 DATA_ROOT ?= data## folder that holds the iBUG and IMM archives
 NAME ?=## name of the experiment (the config's)
 FOLDS ?=## folds to train, such as "0 1" (all)
@@ -100,7 +100,7 @@ test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real face
 	@$(BIN)/python -m pytest
 
 soak: setup ## the tests that take chances: 21,000 generated bad inputs, and a run killed at 100 moments
-	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 $(BIN)/python -m pytest tests/test_hostile.py tests/test_crash.py
+	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/train/test_crash.py
 
 lint: setup ## check the code's style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

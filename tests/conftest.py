@@ -1,4 +1,4 @@
-"""Shared by the tests: a small drawn data set, the real one where it is, and Foldmark run as a real process."""
+"""Shared by the tests: a small synthetic data set, the real one where it is, and Foldmark run as a real process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
-from foldmark.synthetic import write_drawn_faces
+from foldmark.synthetic import write_synthetic_faces
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldmark", deadline=None)
@@ -26,19 +26,19 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def drawn_root(tmp_path_factory) -> Path:
-    """A data root with 24 drawn faces and their twins to train on, 4 and their twins to predict."""
+def synthetic_root(tmp_path_factory) -> Path:
+    """A data root with 24 synthetic faces and their twins to train on, 4 and their twins to predict."""
     root = tmp_path_factory.mktemp("data")
-    write_drawn_faces(root, train_faces=24, test_faces=4, seed=1)
+    write_synthetic_faces(root, train_faces=24, test_faces=4, seed=1)
     return root
 
 
 @pytest.fixture
-def data_root(drawn_root, tmp_path) -> Path:
-    """A copy of the drawn set that a test may damage."""
+def data_root(synthetic_root, tmp_path) -> Path:
+    """A copy of the synthetic set that a test may damage."""
     import shutil
 
-    return Path(shutil.copytree(drawn_root, tmp_path / "set"))
+    return Path(shutil.copytree(synthetic_root, tmp_path / "set"))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 Config = Annotated[
-    str | None, typer.Option(help="A name in configs/, or a .yaml file. [default: resnet18, on drawn faces drawn]")
+    str | None, typer.Option(help="A name in configs/, or a .yaml file. [default: resnet18, on synthetic faces: synthetic]")
 ]
 DataRoot = Annotated[Path, typer.Option(help="Folder that holds the iBUG archive.")]
 Name = Annotated[str | None, typer.Option(help="Name of the experiment. [default: the config's]")]
@@ -109,10 +109,10 @@ def check_submission(
 @app.command()
 def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
     """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    from foldmark.runs.experiment import find_or_draw
+    from foldmark.runs.experiment import find_data_or_synthesise
 
     path = _named(file)
-    data = find_or_draw(data_root, "ibug")
+    data = find_data_or_synthesise(data_root, "ibug")
     from foldmark.submission import verify
 
     verify.verify(path, data, device)
@@ -137,9 +137,9 @@ def ledger() -> None:
 @app.command()
 def compare(data_root: DataRoot = Path("data"), device: Device = "auto") -> None:
     """Put all trained experiments into one table, with intervals, and find their best blend."""
-    from foldmark.runs.experiment import find_or_draw
+    from foldmark.runs.experiment import find_data_or_synthesise
 
-    data = find_or_draw(data_root, "ibug")
+    data = find_data_or_synthesise(data_root, "ibug")
     from foldmark.report import compare
 
     compare.compare(data, device)
@@ -335,9 +335,9 @@ def draw(
     seed: int = 0,
 ) -> None:
     """Draw a set of faces with exact points, in the layout of the iBUG archive."""
-    from foldmark.synthetic import write_drawn_faces
+    from foldmark.synthetic import write_synthetic_faces
 
-    print(write_drawn_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))
+    print(write_synthetic_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))
 
 
 def _overrides(values: list[str] | None) -> list[str]:

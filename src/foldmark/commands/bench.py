@@ -77,7 +77,12 @@ def bench(config: Config, data: Data, device_name: str) -> None:
     figures = {
         "date": date.today().isoformat(),
         "machine": machine(device),
-        "settings": {"crop": list(config.crop.size), "batch": config.train.batch, "faces": len(faces), "drawn faces": data.drawn},
+        "settings": {
+            "crop": list(config.crop.size),
+            "batch": config.train.batch,
+            "faces": len(faces),
+            "synthetic faces": data.synthetic,
+        },
         **training_rates(run, device),
         **store_rates(faces, config, store),
         "prediction with flip, pictures/s": prediction_rate(run, device),
@@ -85,7 +90,7 @@ def bench(config: Config, data: Data, device_name: str) -> None:
     }
     for key, value in figures.items():
         console.print(f"{key}: {value}")
-    path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size[0]}px{'-drawn' if data.drawn else ''}.json"
+    path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size[0]}px{'-synthetic' if data.synthetic else ''}.json"
     write_text(path, json.dumps(figures, indent=1) + "\n")
     made(path)
 

@@ -114,8 +114,8 @@ def _find_whole(source: Source, data_root: Path) -> Path | None:
     found = find_data(data_root, source.name)
     if found is None:
         return None
-    if found.drawn:
-        raise UserError(f"{found.folder}: holds faces that Foldmark drew; move it away, or give another DATA_ROOT.")
+    if found.synthetic:
+        raise UserError(f"{found.folder}: holds synthetic faces of Foldmark; move it away, or give another DATA_ROOT.")
     if source is IBUG and not (found.folder / TRAIN_XML).is_file():
         raise UserError(f"{found.folder}: is there but lacks {TRAIN_XML}; move it away and run the same command again.")
     return found.folder
@@ -163,7 +163,7 @@ def _link_or_copy(path: Path, target: Path) -> None:
 def _checked_set(source: Source, unpacked: Path, address: str) -> Path:
     """The folder of the set in what was unpacked, after everything in it was found to belong together."""
     found = find_data(unpacked, source.name)
-    if found is None or found.drawn or (source is IBUG and not (found.folder / TRAIN_XML).is_file()):
+    if found is None or found.synthetic or (source is IBUG and not (found.folder / TRAIN_XML).is_file()):
         raise BadArchive(f"{address}: does not hold {source.title}; {_how_to_give(source)}")
     with _blamed_on(address, found.folder):
         _require_pictures(found.train, found.folder, address)

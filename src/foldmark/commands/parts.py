@@ -22,7 +22,7 @@ from foldmark.models.consistency import shift_consistency
 from foldmark.models.device import pick_device
 from foldmark.models.net import parameters
 from foldmark.report import wandb as wandb_view
-from foldmark.runs.experiment import find_or_draw
+from foldmark.runs.experiment import find_data_or_synthesise
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary
 from foldmark.show.charts import Curve
 from foldmark.show.terminal import console, made
@@ -114,8 +114,8 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
     part, device = PARTS[name], pick_device(device_name)
     for setting in part.compared:
         load_config(setting.config, [*setting.changes, *overrides])
-    data = find_or_draw(data_root, "imm")
-    folder = RUNS / (f"{name}-drawn" if data.drawn else name)
+    data = find_data_or_synthesise(data_root, "imm")
+    folder = RUNS / (f"{name}-synthetic" if data.synthetic else name)
 
     def trained(setting: Setting) -> Trained:
         return train_setting(folder, setting, data, overrides, device, wandb_mode, part.name, notes)
@@ -142,7 +142,7 @@ def train_setting(
     notes: str,
 ) -> Trained:
     configs = [load_config(setting.config, [*setting.changes, f"train.seed={seed}", *overrides]) for seed in range(setting.seeds)]
-    label, tags = setting.label.replace(" ", "-"), wandb_view.tags(configs[0], drawn=data.drawn)
+    label, tags = setting.label.replace(" ", "-"), wandb_view.tags(configs[0], synthetic=data.synthetic)
     runs = [open_run(f"{folder.name}/{label}-seed{seed}", config, data) for seed, config in enumerate(configs)]
     summaries = [read_summary(run.fold_folder(0)) for run in runs]
     if all(summaries):

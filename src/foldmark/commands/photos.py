@@ -64,9 +64,9 @@ def predict_photos(
     A photo that cannot be used is named and passed over, one without a face is named. Raises UserError if no face is left.
     """
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
-    if predictor.drawn_faces:
+    if predictor.synthetic_faces:
         console.print(
-            f"{name} LEARNT FROM DRAWN FACES ONLY: on photos its points show that all works, not where the features are."
+            f"{name} LEARNT FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are."
         )
     found, skipped, tiles = [], {}, []
     with counting("photos", len(photos)) as done:
@@ -161,7 +161,7 @@ def _write(out: Path, found: list[PhotoFaces], skipped: dict[str, str], predicto
     write_text(out / "points.csv", table.round(DECIMALS).to_csv(index=False))
     tree = {
         "experiment": predictor.name,
-        "learnt_from_drawn_faces": predictor.drawn_faces,
+        "learnt_from_synthetic_faces": predictor.synthetic_faces,
         "markup": predictor.markup.name,
         "pixels": "x to the right, y down, the middle of the first pixel at 0, 0",
         "std_px": "standard deviation of each coordinate of a point, calibrated on out-of-fold predictions",

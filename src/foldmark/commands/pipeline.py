@@ -50,7 +50,7 @@ def train(
         f"{'channels_last' if speed.channels_last else 'contiguous'} {'bf16' if speed.bf16 else 'float32'} "
         f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
     )
-    tags = wandb_view.tags(config, drawn=data.drawn)
+    tags = wandb_view.tags(config, synthetic=data.synthetic)
     with TrainingTable([str(fold) for fold in folds], config.train.epochs) as table:
         for fold, row in zip(folds, table.rows, strict=True):
             summary = read_summary(run.fold_folder(fold))
@@ -196,7 +196,7 @@ def _track_ensemble(
         for member, experiment in experiments.items()
     }
     config, folder = record.experiments[0].config, RUNS / name / "ensemble"
-    tags = wandb_view.tags(config, drawn=data.drawn)
+    tags = wandb_view.tags(config, synthetic=data.synthetic)
     with tracking.start(name, f"{name}-ensemble", "ensemble", settings, folder, mode, notes=notes, tags=tags) as tracker:
         if not tracker.running:
             return
@@ -260,7 +260,7 @@ def submit(
         make_csv(name, members, data, overrides, device_name, wandb_mode, notes)
     # Before the upload, because a damaged record should be told while it can still be mended.
     record = read_provenance(path) if provenance_path(path).exists() else None
-    uploaded = upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", drawn=data.drawn)
+    uploaded = upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", synthetic=data.synthetic)
     if record:
         _track_submission(name, record, uploaded, competition, data, wandb_mode, notes)
     if uploaded:
@@ -271,7 +271,7 @@ def _track_submission(
     name: str, record: Provenance, uploaded: bool, competition: str | None, data: Data, mode: str, notes: str
 ) -> None:
     folder = RUNS / name / "submit"
-    settings, tags = {"competition": competition}, wandb_view.tags(record.experiments[0].config, drawn=data.drawn)
+    settings, tags = {"competition": competition}, wandb_view.tags(record.experiments[0].config, synthetic=data.synthetic)
     with tracking.start(name, f"{name}-submit", "submit", settings, folder, mode, notes=notes, tags=tags) as tracker:
         tracker.summary({"uploaded": uploaded, "oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px})
         wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)

@@ -1,1 +1,1 @@
-"""The vocabulary: errors, files, geometry, configs, markups, tables of faces, metrics. Imports nothing of Foldmark's other packages."""
+"""The vocabulary: errors, files, geometry, config, markup, faces, metrics. Imports nothing else of Foldmark."""

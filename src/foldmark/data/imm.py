@@ -12,7 +12,7 @@ from foldmark.core.faces import Faces, find_folder, plain_number, refuse_links_o
 from foldmark.core.markup import IMM58
 
 IMM_FOLDER = "imm_face_db"
-DRAWN_NOTE = "DRAWN.txt"
+SYNTHETIC_NOTE = "SYNTHETIC.txt"
 
 # What the six views of a person show.
 VIEWS = {1: "neutral", 2: "smile", 3: "turned to own right", 4: "turned to own left", 5: "spot light", 6: "free"}

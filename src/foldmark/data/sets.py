@@ -1,4 +1,4 @@
-"""Where the faces come from: a real set below DATA_ROOT, or faces that Foldmark draws itself."""
+"""Where the faces come from: a real set below DATA_ROOT, or synthetic faces."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import TEST_XML, TRAIN_XML, Faces, find_ibug, read_ibug
-from foldmark.data.imm import DRAWN_NOTE, find_imm, read_imm
-from foldmark.synthetic import write_drawn_faces, write_drawn_imm
+from foldmark.data.imm import SYNTHETIC_NOTE, find_imm, read_imm
+from foldmark.synthetic import write_synthetic_faces, write_synthetic_imm
 
 DEFAULT_ROOT = Path("data")
-DRAWN_TRAIN_FACES, DRAWN_TEST_FACES, DRAWN_SEED = 400, 50, 0
+SYNTHETIC_TRAIN_FACES, SYNTHETIC_TEST_FACES, SYNTHETIC_SEED = 400, 50, 0
 
 BANNER = """\
 *******************************************************************************************
-  NO REAL FACES under {root}: these are faces that FOLDMARK DRAWS ITSELF (the first time,
+  NO REAL FACES under {root}: these are SYNTHETIC FACES that Foldmark generates (the first time,
   that takes a minute).
   Everything works as with real ones, but the figures say nothing about real faces, and the
   predictions are never uploaded. {how}
@@ -38,7 +38,7 @@ class Data:
 
     set: str  # ibug or imm
     folder: Path
-    drawn: bool
+    synthetic: bool
 
     @cached_property
     def train(self) -> Faces:
@@ -52,7 +52,7 @@ class Data:
 
 
 def find_data(root: Path, kind: str) -> Data | None:
-    """The published set of this kind below `root`, None where there is none. One that Foldmark drew is known by what
+    """The published set of this kind below `root`, None where there is none. One that Foldmark generates is known by what
     stands in its folder.
 
     Raises UserError for a folder that does not exist, unless it is the default.
@@ -61,15 +61,15 @@ def find_data(root: Path, kind: str) -> Data | None:
         raise UserError(f"DATA_ROOT={root}: no such folder; give the folder that holds the data set.")
     if kind == "imm":
         folder = find_imm(root)
-        return Data(kind, folder, drawn=(folder / DRAWN_NOTE).is_file()) if folder else None
+        return Data(kind, folder, synthetic=(folder / SYNTHETIC_NOTE).is_file()) if folder else None
     folder = find_ibug(root)
-    return Data(kind, folder, drawn=(folder / "drawn").is_dir()) if folder else None
+    return Data(kind, folder, synthetic=(folder / "synthetic").is_dir()) if folder else None
 
 
-def drawn_data(cache: Path, kind: str) -> Data:
-    """The drawn set of this kind, which is written into `cache` the first time (about a minute)."""
-    home = cache / f"drawn-{DRAWN_TRAIN_FACES}-{DRAWN_TEST_FACES}-{DRAWN_SEED}"
+def synthetic_data(cache: Path, kind: str) -> Data:
+    """The synthetic set of this kind, which is written into `cache` the first time (about a minute)."""
+    home = cache / f"synthetic-{SYNTHETIC_TRAIN_FACES}-{SYNTHETIC_TEST_FACES}-{SYNTHETIC_SEED}"
     if kind == "imm":
-        return Data(kind, write_drawn_imm(home, seed=DRAWN_SEED), drawn=True)
-    folder = write_drawn_faces(home, train_faces=DRAWN_TRAIN_FACES, test_faces=DRAWN_TEST_FACES, seed=DRAWN_SEED)
-    return Data(kind, folder, drawn=True)
+        return Data(kind, write_synthetic_imm(home, seed=SYNTHETIC_SEED), synthetic=True)
+    folder = write_synthetic_faces(home, train_faces=SYNTHETIC_TRAIN_FACES, test_faces=SYNTHETIC_TEST_FACES, seed=SYNTHETIC_SEED)
+    return Data(kind, folder, synthetic=True)

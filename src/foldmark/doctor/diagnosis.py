@@ -144,7 +144,7 @@ def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:
     report = {
         "safe": diagnosis.safe,
         "data": str(data.folder),
-        "drawn_faces": data.drawn,
+        "synthetic_faces": data.synthetic,
         "faces": diagnosis.counts,
         "folds": diagnosis.folds,
         "box_scatter": asdict(diagnosis.scatter),

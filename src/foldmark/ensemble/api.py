@@ -27,7 +27,7 @@ from foldmark.ensemble.ensemble import blend_members, load_model, mean_of_folds
 from foldmark.ensemble.fit import FILE, fitted, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points
-from foldmark.runs.run import RUNS, finished_folds, stored_config, trained_on_drawn
+from foldmark.runs.run import RUNS, finished_folds, stored_config, trained_on_synthetic
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Predictor:
     """Nets ready to predict; made by `load`.
 
     name: of the experiment, or of those blended. markup: what the points mean (68 of iBUG 300-W unless the experiment
-    learnt others). drawn_faces: whether it learnt from faces that Foldmark drew, and so knows nothing about real ones.
+    learnt others). synthetic_faces: whether it learnt from faces that Foldmark generates, and so knows nothing about real ones.
     """
 
     name: str
     markup: Markup
-    drawn_faces: bool
+    synthetic_faces: bool
     device: torch.device
     members: list[LoadedMember]
     calibration: Calibration
@@ -131,7 +131,7 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
         nets = [load_model(path, config, markups[0].count, where) for path in paths]
         members.append(LoadedMember(config, nets, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
-    return Predictor(name, markups[0], any(map(trained_on_drawn, folders)), where, members, fit.curve)
+    return Predictor(name, markups[0], any(map(trained_on_synthetic, folders)), where, members, fit.curve)
 
 
 def _folders(run: str | Path | Sequence[str | Path]) -> list[Path]:

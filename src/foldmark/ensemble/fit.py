@@ -13,12 +13,12 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, read_record, write_text
 from foldmark.data.folds import read_split
-from foldmark.data.sets import drawn_data, find_data
+from foldmark.data.sets import find_data, synthetic_data
 from foldmark.ensemble.calibration import Calibration, calibrate
 from foldmark.ensemble.ensemble import joint_spread, read_experiment_oof, require_finished
 from foldmark.ensemble.oof import blend_oof, weighted
 from foldmark.runs.experiment import CACHE
-from foldmark.runs.run import finished_folds, read_summary, stored_config, trained_on_drawn
+from foldmark.runs.run import finished_folds, read_summary, stored_config, trained_on_synthetic
 
 FILE = "ensemble.json"
 
@@ -119,12 +119,12 @@ def fitted(folders: list[Path], data_root: Path | None) -> EnsembleFit:
 def _training_faces(folder: Path, data_root: Path | None) -> Faces | None:
     if data_root is None:
         return None
-    config, drawn = stored_config(folder), trained_on_drawn(folder)
+    config, synthetic = stored_config(folder), trained_on_synthetic(folder)
     data = find_data(data_root, config.data.set)
-    if data is None or data.drawn != drawn:
-        if not drawn:
+    if data is None or data.synthetic != synthetic:
+        if not synthetic:
             return None
-        data = drawn_data(CACHE, config.data.set)
+        data = synthetic_data(CACHE, config.data.set)
     return data.train if config.data.points is None else data.train.pick_points(config.data.points)
 
 

@@ -50,8 +50,8 @@ class Variant:
 
     @property
     def config_name(self) -> str | None:
-        """The config in configs/ that it is named as, if it is; on drawn faces its name says so in addition."""
-        name = self.name.removesuffix("-drawn")
+        """The config in configs/ that it is named as, if it is; on synthetic faces its name says so in addition."""
+        name = self.name.removesuffix("-synthetic")
         return name if (CONFIG_FOLDER / f"{name}.yaml").is_file() else None
 
 

@@ -35,7 +35,7 @@ def summary(results: Results) -> tuple[str, Section]:
         else "some judged by nets that saw their photo or their mirror twin (split.csv tears photos apart: these figures flatter)"
     )
     size = "x".join(map(str, config.crop.size))
-    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if results.data.drawn else ""
+    note = "These are synthetic faces: the figures say nothing about real ones. " if results.data.synthetic else ""
     if results.blend:
         weights = (f"{one.folder.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
         what = f"{results.name} blends {', '.join(weights)}, each by its weight, with {len(folds)} folds each."
@@ -48,7 +48,7 @@ def summary(results: Results) -> tuple[str, Section]:
             f"epoch{'s' * (config.train.epochs > 1)} {start}, one net for each of {len(folds)} folds."
         )
     lead = (
-        f"{drawn}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.nme.mean():.2f} % "
+        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.nme.mean():.2f} % "
         f"of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
         f"{results.mae_px.mean():.2f} px (MAE)."
     )
@@ -118,10 +118,10 @@ def cumulative(results: Results) -> Section:
     path = results.figures / "cumulative.svg"
     report_figures.cumulative(path, results.nme, results.folds, resampled_interval(results.nme, results.faces.groups))
     below = ", ".join(f"{100 * (results.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
-    drawn = " The faces here are drawn ones, theirs are real." if results.data.drawn else ""
+    note = " The faces here are synthetic ones, theirs are real." if results.data.synthetic else ""
     text = (
         f"Of the out-of-fold faces {below}. The figures of others are of OTHER DATA, other faces than these, so they place the "
-        f"result roughly and prove nothing about it.{drawn}"
+        f"result roughly and prove nothing about it.{note}"
     )
     table = [{"Other data": one.name, "NME %": f"{one.nme:.2f}", "faces": one.faces} for one in report_figures.ANCHORS]
     caption = "Share of out-of-fold faces with less than each NME; above it the mean, beside mean NMEs of others on other data."

@@ -38,7 +38,7 @@ def write_part_page(
     best = min(compared, key=lambda trained: trained.figures("mse").mean())
     run = best.runs[0]
     sections = [
-        Section("Figures", _summary(run, best, data.drawn), table=rows),
+        Section("Figures", _summary(run, best, data.synthetic), table=rows),
         samples(run, 0, figures),
         augmented(run, 0, figures),
         _curves(run, compared, figures),
@@ -52,11 +52,11 @@ def write_part_page(
     return page
 
 
-def _summary(run: Run, best: Trained, is_drawn: bool) -> str:
-    drawn = "These are faces that Foldmark drew: the figures say nothing about real ones. " if is_drawn else ""
+def _summary(run: Run, best: Trained, is_synthetic: bool) -> str:
+    note = "These are synthetic faces: the figures say nothing about real ones. " if is_synthetic else ""
     held_out = run.faces.take(run.held_out_rows(0))
     return (
-        f"{drawn}Trained on {len(run.training_rows(0))} pictures, judged on {len(held_out)} pictures of "
+        f"{note}Trained on {len(run.training_rows(0))} pictures, judged on {len(held_out)} pictures of "
         f"{len(set(held_out.groups))} people that no net here was trained on. Figures are of the net that training ended with, "
         f"mean and spread over the seeds; best: “{best.setting.label}”. The relative MSE takes x over the picture's width and y "
         "over its height."

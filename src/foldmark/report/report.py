@@ -76,7 +76,7 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
 
 
 def _part(name: str, command: str) -> Chapter | Missing:
-    pages = [RUNS / folder / "index.html" for folder in (name, f"{name}-drawn")]
+    pages = [RUNS / folder / "index.html" for folder in (name, f"{name}-synthetic")]
     page = next((page for page in pages if page.is_file()), None)
     if page is None:
         return Missing(PARTS[name].title, command)

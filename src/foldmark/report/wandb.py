@@ -31,12 +31,12 @@ FACES_PER_SECOND = 20  # at least, into a table; slower counts as hanging
 Draw = Callable[[int, np.ndarray, int], np.ndarray]
 
 
-def tags(config: Config, *, drawn: bool) -> list[str]:
+def tags(config: Config, *, synthetic: bool) -> list[str]:
     """What to filter runs by: the data set, the net, its head and its blur."""
     net = [config.model.name, f"{config.model.head} head"]
     if config.model.name == "resnet18":
         net.append(f"blur {config.model.blur}")
-    return [config.data.set, "drawn faces" if drawn else "real faces", *net]
+    return [config.data.set, "synthetic faces" if synthetic else "real faces", *net]
 
 
 def epoch_values(row: dict) -> dict[str, float]:

@@ -136,11 +136,11 @@ def finished_folds(folder: Path) -> list[int]:
     return sorted(int(fold) for fold in folds if fold.isdigit())
 
 
-def trained_on_drawn(folder: Path) -> bool:
-    """Whether this run learnt from faces that Foldmark drew."""
+def trained_on_synthetic(folder: Path) -> bool:
+    """Whether this run learnt from faces that Foldmark generates."""
     path = folder / "environment.json"
     try:
-        return bool(json.loads(path.read_text()).get("drawn_faces"))
+        return bool(json.loads(path.read_text()).get("synthetic_faces"))
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{path}: cannot be read, so nothing says whether this run saw real faces; restore it.") from None
 
@@ -173,7 +173,7 @@ def environment(data: Data) -> dict:
         "platform": platform.platform(),
         "versions": {package: _version(package) for package in packages},
         "revision": _revision(),
-        "drawn_faces": data.drawn,
+        "synthetic_faces": data.synthetic,
     }
 
 

@@ -16,13 +16,13 @@ UPLOAD_LIMIT = 600  # seconds
 FAILURE = re.compile(r"could not|\b[45]\d\d (- |client error|server error)|forbidden|unauthorized", re.IGNORECASE)
 
 
-def upload_submission(path: Path, faces: Faces, *, competition: str | None, message: str, drawn: bool) -> bool:
+def upload_submission(path: Path, faces: Faces, *, competition: str | None, message: str, synthetic: bool) -> bool:
     """Check the file again and hand it to the Kaggle command line; True if it was uploaded.
 
     Whatever is missing for that is printed, and nothing uploaded. Raises UserError when the upload itself fails.
     """
     check_submission(path, faces)
-    lacking = "it holds predictions for drawn faces, not for the competition's." if drawn else _lacking(path, competition)
+    lacking = "it holds predictions for synthetic faces, not for the competition's." if synthetic else _lacking(path, competition)
     if lacking:
         print(f"{path} is checked; nothing was uploaded: {lacking}")
         return False

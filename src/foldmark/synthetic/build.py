@@ -1,4 +1,4 @@
-"""Building a drawn data set: on all cores, and whole or not at all."""
+"""Building a synthetic data set: on all cores, and whole or not at all."""
 
 import multiprocessing
 import os
@@ -28,7 +28,7 @@ def build_once(dataset: Path, labels: tuple[str, ...], fill: Callable[[Path], No
     if dataset.exists():
         raise UserError(f"{dataset}: is there but lacks {' and '.join(labels)}; move it away and run the same command again.")
     dataset.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".drawn-", dir=dataset.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=dataset.parent) as scratch:
         build = Path(scratch) / dataset.name
         build.mkdir()
         fill(build)

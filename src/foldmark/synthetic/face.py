@@ -1,4 +1,4 @@
-"""One drawn face: sample a head, a pose, paint and light, then draw it."""
+"""One synthetic face: sample a head, a pose, paint and light, then draw it."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Drawn faces in the layout of the published iBUG face point archive."""
+"""Synthetic faces in the layout of the published iBUG face point archive."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from foldmark.synthetic.face import draw_face
 
 XML_HEAD = """<?xml version='1.0' encoding='ISO-8859-1'?>
 <dataset>
-<name>Drawn faces - {title}</name>
+<name>Synthetic faces - {title}</name>
 <comment>Synthetic faces with exact landmarks in the layout of the iBUG face point dataset.</comment>
 <images>
 """
@@ -34,7 +34,7 @@ def detector_box(points_px: np.ndarray, rng: np.random.Generator) -> tuple[int, 
     return int(left), int(top), width, width + int(rng.integers(0, 2))
 
 
-def write_drawn_faces(folder: Path, *, train_faces: int, test_faces: int, seed: int = 0, workers: int | None = None) -> Path:
+def write_synthetic_faces(folder: Path, *, train_faces: int, test_faces: int, seed: int = 0, workers: int | None = None) -> Path:
     """Draw a data set into `folder` in the layout of the published iBUG archive and return the folder that holds its
     label files.
 
@@ -47,7 +47,7 @@ def write_drawn_faces(folder: Path, *, train_faces: int, test_faces: int, seed: 
 
     def fill(build: Path) -> None:
         for split in counts:
-            (build / "drawn" / f"{split}set").mkdir(parents=True)
+            (build / "synthetic" / f"{split}set").mkdir(parents=True)
         jobs = [(build, split, seed, index) for split, count in counts.items() for index in range(count)]
         entries = run_jobs(_write_face, jobs, workers)
         for split, name, title in (("train", TRAIN_XML, "training images"), ("test", TEST_XML, "testing images")):
@@ -73,7 +73,7 @@ def _write_face(job: tuple[Path, str, int, int]) -> str:
         ("", picture, points_px, left),
         ("_mirror", picture[:, ::-1], twin_points, picture_width - left - width),
     ):
-        name = f"drawn/{split}set/{index:05d}{suffix}.jpg"
+        name = f"synthetic/{split}set/{index:05d}{suffix}.jpg"
         write_jpeg(build / name, pixels, quality)
         size = f" width='{picture_width}' height='{picture_height}'" if split == "train" else ""
         parts = (

@@ -1,4 +1,4 @@
-"""Drawn faces in the layout of the IMM Face Database (Nordstrom et al. 2004), for those who do not have it."""
+"""Synthetic faces in the layout of the IMM Face Database (Nordstrom et al. 2004), for those who do not have it."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 
 from foldmark.core.files import write_text
 from foldmark.core.markup import IMM58
-from foldmark.data.imm import DRAWN_NOTE, IMM_FOLDER, VIEWS
+from foldmark.data.imm import IMM_FOLDER, SYNTHETIC_NOTE, VIEWS
 from foldmark.synthetic.build import build_once, run_jobs, write_jpeg
 from foldmark.synthetic.canvas import smooth_noise
 from foldmark.synthetic.face import draw_person, sample_colours
@@ -19,7 +19,7 @@ from foldmark.synthetic.scene import develop
 from foldmark.synthetic.view import View, landmarks_px, light_from, rotation_matrix
 
 SIZE = (640, 480)
-NOTE = "Foldmark drew these faces; they show nobody, and their layout and markup are those of the IMM Face Database.\n"
+NOTE = "Synthetic faces, made by Foldmark; they show nobody. Layout and markup are those of the IMM Face Database.\n"
 FEMALE_SHARE = 7 / 40
 STUDIO_HAIR = {
     "m": {"cropped": 0.2, "receding": 0.2, "short": 0.4, "fringe": 0.05, "curly": 0.05, "bald": 0.1},
@@ -30,7 +30,7 @@ NEUTRAL, SMILE, OWN_RIGHT, OWN_LEFT, SPOT, FREE = VIEWS
 ASF = """\
 ######################################################################
 #
-#    AAM Shape File  -  drawn by Foldmark
+#    AAM Shape File  -  synthetic, by Foldmark
 #
 ######################################################################
 
@@ -52,21 +52,21 @@ ASF = """\
 """
 
 
-def write_drawn_imm(folder: Path, *, people: int = 40, seed: int = 0, workers: int | None = None) -> Path:
+def write_synthetic_imm(folder: Path, *, people: int = 40, seed: int = 0, workers: int | None = None) -> Path:
     """Draw `people` persons in the six views of the IMM Face Database into `folder`, in its layout, and return the folder
     of its files.
 
     Views are 1 neutral, 2 happy, 3 and 4 turned by about 30 degrees to the person's right and left, 5 lit by a spot from the
-    person's left, 6 free. The note `DRAWN.txt` tells the set from the real one. The same seed gives the same bytes whatever
+    person's left, 6 free. The note `SYNTHETIC.txt` tells the set from the real one. The same seed gives the same bytes whatever
     the number of worker processes (default: one per core). A set that is there already is left as it is, and an interrupted
     call leaves nothing that looks complete. Raises UserError where something else stands in its place.
     """
 
     def fill(build: Path) -> None:
         run_jobs(_write_view, [(build, seed, person, view) for person in range(1, people + 1) for view in VIEWS], workers)
-        write_text(build / DRAWN_NOTE, NOTE)
+        write_text(build / SYNTHETIC_NOTE, NOTE)
 
-    return build_once(Path(folder) / IMM_FOLDER, (DRAWN_NOTE,), fill)
+    return build_once(Path(folder) / IMM_FOLDER, (SYNTHETIC_NOTE,), fill)
 
 
 def sample_imm_geometry(view: int, identity: np.random.Generator, moment: np.random.Generator) -> tuple[Head, View]:

@@ -1,0 +1,145 @@
+"""No photo is ever split over folds, and the split file can be read, edited and reused."""
+
+import csv
+
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold
+
+from foldmark.core.errors import UserError
+from foldmark.core.faces import photo_name, read_ibug
+from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("helen/trainset/12_1.jpg", "helen/trainset/12_1_mirror.jpg", True),
+        ("lfpw/trainset/image_0735.png", "lfpw/trainset/image_0735_mirror.jpg", True),
+        ("afw/134212_1.jpg", "afw/134212_2_mirror.jpg", True),
+        ("lfpw/trainset/image_0735.png", "lfpw/trainset/image_0736.png", False),
+        ("helen/trainset/12_1.jpg", "helen/testset/12_1.jpg", False),
+        ("synthetic/trainset/00012.jpg", "synthetic/trainset/00013.jpg", False),
+    ],
+)
+def test_faces_of_one_photo_share_its_name(one, other, same):
+    assert (photo_name(one) == photo_name(other)) is same
+
+
+@pytest.fixture(scope="module")
+def real_groups(real_faces):
+    return group_faces(real_faces)
+
+
+def split_groups(groups, folds):
+    return sum(len(set(folds[groups == group])) > 1 for group in np.unique(groups))
+
+
+def test_on_real_faces_no_group_is_split_and_plain_kfold_would_split_many(real_faces, real_groups):
+    folds = make_folds(real_faces, real_groups, 5, seed=0)
+    assert split_groups(real_groups, folds) == 0
+    plain = np.empty(len(real_faces), int)
+    for fold, (_, rows) in enumerate(KFold(5, shuffle=True, random_state=0).split(plain)):
+        plain[rows] = fold
+    assert split_groups(real_groups, plain) > 1000
+
+
+def test_on_real_faces_twins_and_copies_are_together(real_faces, real_groups):
+    import hashlib
+
+    group_of_content, group_of_photo = {}, {}
+    for row, picture in enumerate(real_faces.pictures):
+        content = hashlib.sha256(real_faces.path(row).read_bytes()).digest()
+        assert group_of_content.setdefault(content, real_groups[row]) == real_groups[row]
+        twin = picture.replace("_mirror", "").rsplit(".", 1)[0]
+        assert group_of_photo.setdefault(twin, real_groups[row]) == real_groups[row]
+    # Each face is there with its twin, so there are at most half as many groups as faces.
+    assert len(set(real_groups)) <= len(real_faces) / 2
+
+
+def test_on_real_faces_sources_and_sizes_are_balanced(real_faces, real_groups):
+    folds = make_folds(real_faces, real_groups, 5, seed=0)
+    for source in set(real_faces.sources):
+        here = np.bincount(folds[np.array(real_faces.sources) == source], minlength=5)
+        assert here.max() - here.min() <= 0.05 * here.sum() + 8
+
+
+@pytest.fixture
+def faces(data_root):
+    return read_ibug(data_root / "ibug_300W_large_face_landmark_dataset/labels_ibug_300W_train.xml", with_points=True)
+
+
+def test_byte_identical_pictures_are_one_group(faces):
+    first, other = (
+        faces.path(0),
+        next(row for row in range(len(faces)) if photo_name(faces.pictures[row]) != photo_name(faces.pictures[0])),
+    )
+    before = group_faces(faces)
+    assert before[0] != before[other]
+    faces.path(other).write_bytes(first.read_bytes())
+    after = group_faces(faces)
+    assert after[0] == after[other]
+    assert len(set(after)) == len(set(before)) - 1
+
+
+def test_the_same_seed_makes_the_same_folds_and_another_seed_others(faces):
+    groups = group_faces(faces)
+    assert np.array_equal(make_folds(faces, groups, 3, seed=4), make_folds(faces, groups, 3, seed=4))
+    assert not np.array_equal(make_folds(faces, groups, 3, seed=4), make_folds(faces, groups, 3, seed=5))
+
+
+def edited(path, change):
+    rows = list(csv.DictReader(path.open()))
+    change(rows)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_split_file_is_read_back_in_any_order_and_edited(faces, tmp_path):
+    groups, path = group_faces(faces), tmp_path / "split.csv"
+    folds = make_folds(faces, groups, 3, seed=0)
+    write_split(path, faces, groups, folds)
+    edited(path, lambda rows: rows.reverse())
+    assert np.array_equal(read_split(path, faces), folds)
+    moved = groups[0]
+
+    def move(rows):
+        for row in rows:
+            if row["group"] == str(moved):
+                row["fold"] = str((folds[0] + 1) % 3)
+
+    edited(path, move)
+    assert (read_split(path, faces)[groups == moved] == (folds[0] + 1) % 3).all()
+
+
+def test_faces_in_fold_minus_one_are_never_held_out(faces, tmp_path):
+    groups, path = group_faces(faces), tmp_path / "split.csv"
+    folds = hold_out_last(faces, groups, 5)
+    write_split(path, faces, groups, folds)
+    assert np.array_equal(read_split(path, faces), folds)
+    assert set(folds) == {-1, 0}
+    assert len(set(groups[folds == 0])) == 5
+    with pytest.raises(UserError, match="hold_out_last"):
+        hold_out_last(faces, groups, len(set(groups)))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda rows: rows[0].update(fold="x"), "not a number"),
+        (lambda rows: rows[0].update(fold="-2"), "not a number"),
+        (lambda rows: [row.update(fold="-1") for row in rows], "at least two"),
+        (lambda rows: rows[0].update(fold=str(1 - int(rows[0]["fold"]))), "keep a photo in one fold"),
+        (lambda rows: rows.pop(), "other data"),
+        (lambda rows: [row.update(fold="0") for row in rows], "at least two"),
+        (lambda rows: [row.update(fold=str(2 * int(row["fold"]))) for row in rows], "without a gap"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_is_refused(faces, tmp_path, change, word):
+    groups, path = group_faces(faces), tmp_path / "split.csv"
+    write_split(path, faces, groups, make_folds(faces, groups, 2, seed=0))
+    edited(path, change)
+    with pytest.raises(UserError, match=word):
+        read_split(path, faces)

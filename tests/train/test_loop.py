@@ -1,0 +1,207 @@
+"""Training through the command line, as real processes: it resumes to the same bits, and leaves what it promises."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.conftest import assert_refused
+
+
+@pytest.fixture
+def trained(foldmark, synthetic_root, quick, workplace):
+    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert done.returncode == 0, done.stderr
+    return workplace / "runs" / "a"
+
+
+def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
+    assert {path.name for path in trained.iterdir()} >= {"config.yaml", "split.csv", "environment.json", "fold0"}
+    fold = trained / "fold0"
+    assert {path.name for path in fold.iterdir()} >= {"metrics.csv", "last.pt", "best.pt", "oof.npz", "summary.json", "faces.png"}
+    rows = list(csv.DictReader((fold / "metrics.csv").open()))
+    summary = json.loads((fold / "summary.json").read_text())
+    assert len(rows) == 1
+    assert summary["in_one_pass"]["nme"] == pytest.approx(float(rows[0]["nme"]))
+    assert not list(trained.rglob("*.partial"))
+
+
+def test_checkpoints_load_without_running_code(trained):
+    for name in ("last", "best"):
+        state = torch.load(trained / "fold0" / f"{name}.pt", weights_only=True)
+        assert state["averaged"]["mean_points_crop"].shape == (68, 2)
+
+
+def test_a_finished_fold_is_not_trained_again(foldmark, trained, synthetic_root, quick):
+    before = (trained / "fold0" / "last.pt").stat().st_mtime_ns
+    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert done.returncode == 0
+    assert "fold 0 is finished" in done.stdout
+    assert (trained / "fold0" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_another_config_in_the_same_folder_is_refused(foldmark, trained, synthetic_root, quick):
+    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", quick + " train.lr=0.5")
+    assert_refused(done, "train.lr (0.0001 there, 0.5 asked)", "NAME=")
+
+
+def without_times(path):
+    rows = list(csv.DictReader(path.open()))
+    measured = ("seconds", "faces_per_second", "memory_mb")
+    return [{key: value for key, value in row.items() if key not in measured} for row in rows]
+
+
+def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_root, quick, workplace):
+    settings = quick.replace("train.epochs=1", "train.epochs=6")
+    arguments = ["train", "--data-root", str(synthetic_root), "--set", settings, "--folds", "0", "--device", "cpu"]
+    whole = foldmark(*arguments, "--name", "whole")
+    assert whole.returncode == 0, whole.stderr
+    # The measured way to compute belongs to the run folder: both runs must take the same.
+    (workplace / "runs/cut").mkdir()
+    (workplace / "runs/cut/speed-cpu.json").write_bytes((workplace / "runs/whole/speed-cpu.json").read_bytes())
+    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments, "--name", "cut"]
+    metrics = workplace / "runs/cut/fold0/metrics.csv"
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    kills = 0
+    for epochs in (1, 3):
+        process = subprocess.Popen(command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (metrics.exists() and len(without_times(metrics)) >= epochs):
+            time.sleep(0.02)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills
+    # As a disk that lost its last blocks leaves it: the state before is gone on from.
+    last = workplace / "runs/cut/fold0/last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    rest = foldmark(*arguments, "--name", "cut")
+    assert rest.returncode == 0, rest.stderr
+    assert "last.pt" in rest.stdout
+    assert "one epoch earlier" in rest.stdout
+    assert without_times(metrics) == without_times(workplace / "runs/whole/fold0/metrics.csv")
+    one, other = (
+        torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("whole", "cut")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (workplace / "runs/cut/fold0/summary.json").exists()
+
+
+def test_two_processes_never_train_one_fold_and_ctrl_c_says_how_to_go_on(foldmark, synthetic_root, quick, workplace):
+    arguments = ["train", "--data-root", str(synthetic_root), "--name", "a", "--folds", "0"]
+    arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=500")]
+    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments]
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    first = subprocess.Popen(
+        command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    metrics = workplace / "runs/a/fold0/metrics.csv"
+    while first.poll() is None and not metrics.exists():
+        time.sleep(0.02)
+    assert_refused(foldmark(*arguments), "runs/a/fold0", "another process trains this fold")
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "the same command goes on from what is finished" in said
+    assert "Traceback" not in said
+    assert not list((workplace / "runs").rglob("*.partial"))
+
+
+def test_a_loss_that_is_not_finite_names_its_pictures_and_can_be_gone_on_from(foldmark, synthetic_root, quick, workplace):
+    """At a rate of 10 the numbers of a deep net without normalisation outgrow float32 within a few steps."""
+    settings = quick.replace("train.lr=1e-4", "train.lr=10 train.loss=mse train.warmup=0 train.schedule=constant")
+    settings = settings.replace("train.epochs=1", "train.epochs=4 train.validate_every=4 train.optimizer=adam")
+    settings += " model.name=cnn model.head=flat model.hidden=4096 model.kernel=7 model.channels=[32,64,64,64,64]"
+    arguments = ["train", "--data-root", synthetic_root, "--name", "a", "--folds", "0", "--set"]
+    done = foldmark(*arguments, settings)
+    assert_refused(done, "the loss is", ".jpg", "train.lr_factor=")
+    epoch = int(re.search(r"it stands at epoch (\d+)", done.stderr).group(1))
+    assert epoch < 4
+    again = foldmark(*arguments, settings + " train.lr_factor=1e-5")
+    # Whether it can be saved is the net's affair; that it goes on from there, at that rate, is ours.
+    rates = [float(row["lr"]) for row in csv.DictReader((workplace / "runs/a/fold0/metrics.csv").open())]
+    assert again.returncode == 0, again.stderr
+    assert rates == pytest.approx([10] * epoch + [1e-4] * (4 - epoch))
+
+
+def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
+    """Untrained, the net gives the mean face; a few dozen steps must get well below that. In one look a face: cutting anew
+    pays only once the first look is good."""
+    settings = (
+        "augment.realign=0 predict.realign=0 crop.size=48 train.epochs=30 train.batch=8 folds.count=2 train.validate_every=29"
+    )
+    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", settings, "--folds", "0")
+    assert done.returncode == 0, done.stderr
+    from foldmark.core.config import CropConfig
+    from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+    from foldmark.core.geometry import apply, invert
+    from foldmark.core.metrics import scores
+    from foldmark.data.crops import open_store
+    from foldmark.data.folds import read_split
+
+    faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
+    held_out = read_split(workplace / "runs/a/split.csv", faces) == 0
+    store = open_store(faces, CropConfig(size=48), workplace / "cache")
+    mean_store = apply(store.px_to_store, faces.points_px)[~held_out].mean(axis=0)
+    mean_px = apply(invert(store.px_to_store), mean_store[None])[held_out]
+    mean_face = scores(mean_px, faces.take(held_out))
+    summary = json.loads((workplace / "runs/a/fold0/summary.json").read_text())
+    assert summary["nme"] < 0.8 * mean_face["nme"]
+
+
+def test_a_damaged_picture_stops_training_or_is_left_out_when_asked(foldmark, data_root, quick, workplace):
+    picture = min(data_root.rglob("trainset/*.jpg"))
+    picture.write_bytes(b"no picture")
+    arguments = ["train", "--data-root", data_root, "--name", "a", "--folds", "0"]
+    assert_refused(foldmark(*arguments, "--set", quick), picture.name, "is not a picture", "data.skip_damaged=true")
+    assert not (workplace / "runs/a/fold0").exists()
+    done = foldmark(*arguments, "--set", quick + " data.skip_damaged=true")
+    assert done.returncode == 0, done.stderr
+    assert picture.name in done.stdout
+
+
+def test_an_unsafe_checkpoint_is_refused(foldmark, trained, synthetic_root, quick):
+    import pickle
+
+    class Attack:
+        def __reduce__(self):
+            return (os.system, ("touch hacked",))
+
+    (trained / "fold0/summary.json").unlink()
+    (trained / "fold0/last.pt").write_bytes(pickle.dumps(Attack()))
+    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", quick, "--folds", "0")
+    assert_refused(done, "last.pt", "holds more than plain tensors")
+    assert not (trained.parent.parent / "hacked").exists()
+
+
+def test_a_run_goes_on_from_another_ones_folds(foldmark, synthetic_root, quick, workplace):
+    def train(name, settings=""):
+        return foldmark("train", "--data-root", synthetic_root, "--name", name, "--set", f"{quick} {settings}", "--folds", "0")
+
+    assert_refused(train("on", "train.start=resnet18"), "resnet18-synthetic has no finished fold")
+    assert not (workplace / "runs/on").exists()
+    done = train("first")
+    assert done.returncode == 0, done.stderr
+    # At no rate to speak of, so that what it ends with is what it started from; other crops, so another mean face.
+    done = train("going", "train.start=first train.lr=1e-12 train.seed=1 crop.size=64")
+    assert done.returncode == 0, done.stderr
+    first, on = (
+        torch.load(workplace / f"runs/{name}/fold0/last.pt", weights_only=True)["averaged"] for name in ("first", "going")
+    )
+    weights = [name for name in first if name.endswith("weight")]
+    assert all(torch.allclose(first[name], on[name], atol=1e-6) for name in weights)
+    assert not torch.equal(first["mean_points_crop"], on["mean_points_crop"])
+    assert "start: first" in (workplace / "runs/going/config.yaml").read_text()
+    assert_refused(train("net", "train.start=first model.head=flat"), "first has another net")
+    assert_refused(train("folds", "train.start=first folds.seed=1"), "first has other folds", "folds.file=")
+    assert not (workplace / "runs/folds").exists()
+    done = train("its-folds", "train.start=first folds.seed=1 folds.file=runs/first/split.csv")
+    assert done.returncode == 0, done.stderr
