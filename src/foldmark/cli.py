@@ -373,6 +373,9 @@ def _options(
 
 
 def main() -> None:
+    from foldmark.show.terminal import show_log
+
+    show_log()
     try:
         app()
     except UserError as error:

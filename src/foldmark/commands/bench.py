@@ -25,7 +25,7 @@ from foldmark.models.device import peak_memory_mb, pick_device, synchronise
 from foldmark.models.inference import predict_points
 from foldmark.runs.experiment import CACHE
 from foldmark.runs.run import Run
-from foldmark.show.terminal import console, counting, made
+from foldmark.show.terminal import console, made, show_progress
 from foldmark.train.batches import TrainingFaces
 from foldmark.train.loop import (
     as_fast_as_possible,
@@ -70,7 +70,7 @@ class TutorialFaces(Dataset):
 def bench(config: Config, data: Data, device_name: str) -> None:
     device = pick_device(device_name)
     faces = data.train
-    with counting("cutting out faces", len(faces)) as done:
+    with show_progress("cutting out faces", len(faces)) as done:
         store = open_store(faces, config.crop, CACHE, progress=done)
     refuse_damaged(faces, store, "mend or remove these faces before measuring.")
     run = Run(Path("runs"), config, faces, np.arange(len(faces)) % config.folds.count, store)

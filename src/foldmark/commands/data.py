@@ -16,7 +16,7 @@ from foldmark.data.download import Wanted, download, is_url
 from foldmark.data.sets import find_data
 from foldmark.data.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.data.unpack import BadArchive, unpack
-from foldmark.show.terminal import console, counting, made
+from foldmark.show.terminal import console, made, show_progress
 
 WORK = ".make-data"
 
@@ -143,7 +143,7 @@ def _take(source: Source, folder: Path, unpacked: Path) -> None:
     if found.folder.stat().st_dev != unpacked.parent.stat().st_dev:
         require_space(unpacked.parent, sum(path.stat().st_size for path in files), f"a copy of {found.folder}")
     try:
-        with counting("linking or copying", len(files)) as show:
+        with show_progress("linking or copying", len(files)) as show:
             for count, path in enumerate(files, 1):
                 target = unpacked / source.folder / path.relative_to(found.folder)
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from foldmark.data.detector import find_faces
 from foldmark.data.photos import PhotoSource
 from foldmark.ensemble.api import Looks, Predictor, load
 from foldmark.show.overlay import draw_faces, save_png, sheet
-from foldmark.show.terminal import console, counting, made
+from foldmark.show.terminal import console, made, show_progress
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
 DECIMALS = 3
@@ -69,7 +69,7 @@ def predict_photos(
             f"{name} LEARNT FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are."
         )
     found, skipped, tiles = [], {}, []
-    with counting("photos", len(photos)) as done:
+    with show_progress("photos", len(photos)) as done:
         for start in range(0, len(photos), TOGETHER):
             for photo in _predict_together(photos[start : start + TOGETHER], predictor, skipped):
                 found.append(photo)

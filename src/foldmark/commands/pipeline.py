@@ -22,7 +22,7 @@ from foldmark.report import wandb as wandb_view
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
 from foldmark.show import tracker as tracking
 from foldmark.show.overlay import draw_points, save_png, sheet
-from foldmark.show.terminal import console, counting, made
+from foldmark.show.terminal import console, made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.submission.format import provenance_path, write_submission
 from foldmark.submission.kaggle import upload_submission
@@ -38,7 +38,7 @@ def train(
 ) -> None:
     """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
     device = pick_device(device_name)
-    with counting("cutting out faces", len(data.train)) as done:
+    with show_progress("cutting out faces", len(data.train)) as done:
         run = open_run(name, config, data, done)
     folds = wanted_folds(run, asked_folds)
     if run.store.damaged:
@@ -164,7 +164,7 @@ def make_csv(
     weights = oof.blend.weights.tolist()
     # What weighs nothing is no part of the file.
     records = [experiment_record(*one) for one in zip(folders, configs, folds, weights, strict=True) if one[-1]]
-    with counting("predicting the test list", sum(len(record.folds) for record in records)) as done:
+    with show_progress("predicting the test list", sum(len(record.folds) for record in records)) as done:
         points_px, spread_px = ensemble_points([record.member for record in records], data.test, device, done)
     path = SUBMISSIONS / f"{name}.csv"
     write_submission(path, points_px, data.test, configs[0].crop)

@@ -16,11 +16,11 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from foldmark import __version__
+from importlib.metadata import version
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, explained, require_space, write_text
 from foldmark.data.sources import RECORD, Known
-from foldmark.show.terminal import console, receiving
+from foldmark.show.terminal import console, show_progress
 
 TIMEOUT = 30  # seconds to connect, and between two pieces of data
 WAITS = (1, 2, 4, 8)  # seconds before trying again, as long as nothing new arrives
@@ -187,7 +187,7 @@ def _open(request: Request, wanted: Wanted) -> HTTPResponse:
 
 def _append(response: HTTPResponse, start: int, size: int | None, wanted: Wanted) -> None:
     received = start
-    with wanted.partial.open("ab") as file, receiving("fetching", size, start) as show:
+    with wanted.partial.open("ab") as file, show_progress("fetching", size, start=start, in_bytes=True) as show:
         while piece := _piece(response):
             received += len(piece)
             if received > wanted.limit:

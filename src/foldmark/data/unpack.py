@@ -16,7 +16,7 @@ from typing import IO
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, explained, require_space
-from foldmark.show.terminal import counting
+from foldmark.show.terminal import show_progress
 
 MOST_ENTRIES = 100_000
 LONGEST_PATH, LONGEST_NAME = 1000, 255  # bytes
@@ -64,7 +64,7 @@ def unpack(archive: Path, folder: Path, *, limit: int, name: str) -> None:
         with _entries(archive, limit) as entries:
             require_space(folder.parent, sum(entry.size for entry in entries), f"unpacking {name}")
             folder.mkdir()
-            with counting("unpacking", len(entries)) as show:
+            with show_progress("unpacking", len(entries)) as show:
                 for count, entry in enumerate(entries, 1):
                     _write(entry, folder / entry.path)
                     show(count)

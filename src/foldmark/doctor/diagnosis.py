@@ -29,7 +29,7 @@ from foldmark.doctor.checks import (
 )
 from foldmark.doctor.scatter import BoxScatter, box_scatter
 from foldmark.show.overlay import draw_points, save_png, sheet
-from foldmark.show.terminal import console, counting, made
+from foldmark.show.terminal import console, made, show_progress
 
 FOLDER = Path("runs/check")
 SHEET_FACES = 48
@@ -74,7 +74,7 @@ def diagnose(data: Data, config: Config) -> Diagnosis:
     pictures = {train.path(row): None for row in range(len(train))}
     if test:
         pictures |= {test.path(row): None for row in range(len(test))}
-    with counting("looking at pictures", len(pictures)) as done:
+    with show_progress("looking at pictures", len(pictures)) as done:
         seen = dict(zip(pictures, inspect_pictures(list(pictures), done), strict=True))
     sights = [seen[train.path(row)] for row in range(len(train))]
     test_sights = [seen[test.path(row)] for row in range(len(test))] if test else []

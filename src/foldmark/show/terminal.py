@@ -1,5 +1,6 @@
 """What the terminal shows: a live bar where somebody watches, plain lines elsewhere, and at the end what was made."""
 
+import logging
 import os
 import sys
 import time
@@ -39,28 +40,37 @@ def made(what: object, following: str | None = None) -> None:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over a known number of things; the function it gives takes how many are done."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not watched()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-@contextmanager
-def receiving(what: str, total: int | None, start: int) -> Iterator[Callable[[int], None]]:
-    """A bar over bytes with their speed, from `start` on; the function it gives takes how many bytes are there."""
-    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+def show_progress(what: str, total: int | None, *, start: int = 0, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar, as `core.progress.Progress` describes it; of bytes with their speed. Where nobody watches, a long transfer gets a
+    line now and then."""
+    shown = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), *shown, TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True, disable=not watched()) as bar:
         task = bar.add_task(what, total=total, completed=start)
         told = time.monotonic()
 
-        def show(received: int) -> None:
+        def show(done: int) -> None:
             nonlocal told
-            bar.update(task, completed=received)
-            if not watched() and time.monotonic() - told >= LINE_EVERY:
+            bar.update(task, completed=done)
+            if in_bytes and not watched() and time.monotonic() - told >= LINE_EVERY:
                 told = time.monotonic()
                 end = "" if total is None else f" of {total / MEGABYTE:,.0f}"
-                console.print(f"{what}: {received / MEGABYTE:,.0f}{end} MB")
+                console.print(f"{what}: {done / MEGABYTE:,.0f}{end} MB")
 
         yield show
+
+
+class _Sentences(logging.Handler):
+    """Prints what the packages below log as plain lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(record.getMessage(), markup=False)
+
+
+def show_log() -> None:
+    """Print the sentences that Foldmark's packages log from now on; the command line calls it once."""
+    log = logging.getLogger("foldmark")
+    if not any(isinstance(handler, _Sentences) for handler in log.handlers):
+        log.addHandler(_Sentences())
+    log.setLevel(logging.INFO)
+    log.propagate = False

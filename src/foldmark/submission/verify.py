@@ -12,7 +12,7 @@ from foldmark.data.sets import Data
 from foldmark.ensemble.ensemble import ensemble_points
 from foldmark.models.device import pick_device
 from foldmark.runs.run import environment
-from foldmark.show.terminal import console, counting
+from foldmark.show.terminal import console, show_progress
 from foldmark.submission.format import DECIMALS, read_submission, submission_text
 from foldmark.submission.plausibility import face_name
 from foldmark.submission.record import Provenance, changed_checkpoints, digest_of_list, read_provenance
@@ -30,7 +30,7 @@ def verify(csv: Path, data: Data, device_name: str) -> None:
     if problems:
         raise UserError(f"{csv}: cannot be rebuilt, because {', '.join(problems)}; restore what is gone, or run make csv again.")
     device = pick_device(device_name)
-    with counting("predicting the test list", sum(len(experiment.folds) for experiment in record.experiments)) as done:
+    with show_progress("predicting the test list", sum(len(experiment.folds) for experiment in record.experiments)) as done:
         members = [experiment.member for experiment in record.experiments]
         points_px, _ = ensemble_points(members, data.test, device, done, anew=True)
     if csv.read_bytes() != submission_text(points_px).encode():
