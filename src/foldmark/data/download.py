@@ -144,7 +144,7 @@ def _receive(wanted: Wanted) -> None:
     before, start = _read(wanted.description), _size(wanted.partial)
     if start and before and start == before.size:
         return
-    headers = {"User-Agent": f"foldmark/{__version__}"}
+    headers = {"User-Agent": f"foldmark/{version('foldmark')}"}
     if start and before and before.validator:
         headers |= {"Range": f"bytes={start}-", "If-Range": before.validator}
     with _open(Request(wanted.url, headers=headers), wanted) as response:
