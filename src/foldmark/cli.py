@@ -373,16 +373,17 @@ def _options(
 
 
 def main() -> None:
-    from foldmark.show.terminal import show_log
+    from foldmark.show.terminal import say_error, show_log
 
     show_log()
     try:
         app()
     except UserError as error:
-        print(f"foldmark: {error}", file=sys.stderr)
+        say_error(error)
         sys.exit(2)
     except SystemExit as ended:
         # What typer makes of Ctrl-C, without a word.
         if ended.code == 130:
-            print("\nfoldmark: stopped; the same command goes on from what is finished.", file=sys.stderr)
+            print(file=sys.stderr)
+            say_error("stopped; the same command goes on from what is finished.")
         raise

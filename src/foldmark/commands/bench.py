@@ -25,7 +25,7 @@ from foldmark.models.device import peak_memory_mb, pick_device, synchronise
 from foldmark.models.inference import predict_points
 from foldmark.runs.experiment import CACHE
 from foldmark.runs.run import Run
-from foldmark.show.terminal import console, made, show_progress
+from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.train.batches import TrainingFaces
 from foldmark.train.loop import (
     as_fast_as_possible,
@@ -89,10 +89,10 @@ def bench(config: Config, data: Data, device_name: str) -> None:
         "peak memory, MB": round(peak_memory_mb(device)),
     }
     for key, value in figures.items():
-        console.print(f"{key}: {value}")
+        say(f"{key}: {value}")
     path = Path("benchmarks") / f"bench-{device.type}-{config.crop.size[0]}px{'-synthetic' if data.synthetic else ''}.json"
     write_text(path, json.dumps(figures, indent=1) + "\n")
-    made(path)
+    say_made(path)
 
 
 def training_rates(run: Run, device: torch.device) -> dict:

@@ -16,7 +16,7 @@ from foldmark.data.download import Wanted, download, is_url
 from foldmark.data.sets import find_data
 from foldmark.data.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.data.unpack import BadArchive, unpack
-from foldmark.show.terminal import console, made, show_progress
+from foldmark.show.terminal import say, say_made, show_progress
 
 WORK = ".make-data"
 
@@ -33,7 +33,7 @@ def fetch(data_root: Path, *, ibug: str | None = None, test_list: str | None = N
         _bring_set(IMM, addresses[IMM], data_root)
         folder = _bring_set(IBUG, addresses[IBUG], data_root)
         _bring_test_list(addresses[TEST_LIST], folder, data_root)
-    console.print(f"Next: make check DATA_ROOT={data_root}" if data_root != Path("data") else "Next: make check")
+    say(f"Next: make check DATA_ROOT={data_root}" if data_root != Path("data") else "Next: make check")
 
 
 def _address(source: Source, given: str | None) -> str | None:
@@ -52,11 +52,11 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
     there = _find_whole(source, data_root)
     if there:
         shutil.rmtree(work, ignore_errors=True)
-        console.print(f"{source.title}: is there, {there}" + (_not_replaced(source, there) if given else ""))
+        say(f"{source.title}: is there, {there}" + (_not_replaced(source, there) if given else ""))
         return there
     address = given or source.url
     if address is None:
-        console.print(f"{source.title}: not fetched, its address is not certain; {_how_to_give(source)}")
+        say(f"{source.title}: not fetched, its address is not certain; {_how_to_give(source)}")
         return None
     if target.exists() or target.is_symlink():
         raise UserError(f"{target}: is in the way of {source.title}; move it away and run the same command again.")
@@ -65,22 +65,22 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
             if path.is_dir():
                 _take(source, path, unpacked)
             else:
-                console.print(f"checking and unpacking {address}")
+                say(f"checking and unpacking {address}")
                 unpack(path, unpacked, limit=source.limit, name=address)
             built = _checked_set(source, unpacked, address)
         place_folder(built, target)
     shutil.rmtree(work, ignore_errors=True)
-    made(f"{target} ({source.title})")
+    say_made(f"{target} ({source.title})")
     return target
 
 
 def _bring_test_list(given: str | None, ibug_folder: Path, data_root: Path) -> None:
     target = ibug_folder / TEST_XML
     if target.is_file():
-        console.print(f"{TEST_LIST.title}: is there, {target}" + (_not_replaced(TEST_LIST, target) if given else ""))
+        say(f"{TEST_LIST.title}: is there, {target}" + (_not_replaced(TEST_LIST, target) if given else ""))
         return
     if not given:
-        console.print(f"{TEST_LIST.title}: not fetched, its address is not certain; {_how_to_give(TEST_LIST)}")
+        say(f"{TEST_LIST.title}: not fetched, its address is not certain; {_how_to_give(TEST_LIST)}")
         return
     with _fetched(TEST_LIST, given, data_root) as path:
         xml = path / TEST_XML if path.is_dir() else path
@@ -88,7 +88,7 @@ def _bring_test_list(given: str | None, ibug_folder: Path, data_root: Path) -> N
             _require_pictures(read_ibug(xml, with_points=False), ibug_folder, given)
         write_bytes(target, xml.read_bytes())
     shutil.rmtree(data_root / WORK / TEST_LIST.name, ignore_errors=True)
-    made(f"{target} ({TEST_LIST.title})")
+    say_made(f"{target} ({TEST_LIST.title})")
 
 
 @contextmanager

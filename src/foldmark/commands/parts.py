@@ -25,7 +25,7 @@ from foldmark.report import wandb as wandb_view
 from foldmark.runs.experiment import find_data_or_synthesise
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary
 from foldmark.show.charts import Curve
-from foldmark.show.terminal import console, made
+from foldmark.show.terminal import say, say_made
 from foldmark.show.training_table import TrainingTable
 
 
@@ -126,9 +126,9 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
     write_text(folder / "results.csv", pandas.DataFrame(rows).to_csv(index=False))
     page = write_part_page(folder, part, data, compared, varied, rows, device)
     for row in rows:
-        console.print("  ".join(f"{key} {value}" if key != "setting" else str(value) for key, value in row.items()))
+        say("  ".join(f"{key} {value}" if key != "setting" else str(value) for key, value in row.items()))
     following = {"part1": "make part2", "part2": "make train (part 3: iBUG), or make extra"}.get(name)
-    made(f"{folder}/results.csv and figures/. Page to open: {page}", following)
+    say_made(f"{folder}/results.csv and figures/. Page to open: {page}", following)
 
 
 def train_setting(

@@ -23,7 +23,7 @@ from foldmark.data.detector import find_faces
 from foldmark.data.photos import PhotoSource
 from foldmark.ensemble.api import Looks, Predictor, load
 from foldmark.show.overlay import draw_faces, save_png, sheet
-from foldmark.show.terminal import console, made, show_progress
+from foldmark.show.terminal import say, say_made, show_progress
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
 DECIMALS = 3
@@ -65,9 +65,7 @@ def predict_photos(
     """
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
     if predictor.synthetic_faces:
-        console.print(
-            f"{name} LEARNT FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are."
-        )
+        say(f"{name} LEARNT FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are.")
     found, skipped, tiles = [], {}, []
     with show_progress("photos", len(photos)) as done:
         for start in range(0, len(photos), TOGETHER):
@@ -84,7 +82,7 @@ def predict_photos(
     if draw:
         save_png(out / "sheet.png", sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
         files += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
-    made(f"{out} ({files}): {count} faces in {len(found)} photos", "make report (shows them on its page)" if draw else None)
+    say_made(f"{out} ({files}): {count} faces in {len(found)} photos", "make report (shows them on its page)" if draw else None)
 
 
 def picture_name(photo: str) -> str:
@@ -133,14 +131,13 @@ def _draw(photo: PhotoFaces, predictor: Predictor, out: Path) -> list[tuple[str,
 def _tell(found: list[PhotoFaces], skipped: dict[str, str]) -> None:
     for name, problem in skipped.items():
         hint = "; export it as JPEG" if name.lower().endswith((".heic", ".heif")) else ""
-        console.print(f"skipped: {name} {problem}{hint}.", markup=False)
+        say(f"skipped: {name} {problem}{hint}.")
     for photo in found:
         if not len(photo.boxes_px):
             name = photo.source.name
-            console.print(
+            say(
                 f"no face found in {name}: give its box, left and top edge, width and height in pixels, as BOX=x,y,w,h for that "
                 f"photo alone, or in a file {name}.box beside it.",
-                markup=False,
             )
 
 

@@ -22,7 +22,7 @@ from foldmark.report import wandb as wandb_view
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
 from foldmark.show import tracker as tracking
 from foldmark.show.overlay import draw_points, save_png, sheet
-from foldmark.show.terminal import console, made, show_progress
+from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.submission.format import provenance_path, write_submission
 from foldmark.submission.kaggle import upload_submission
@@ -43,9 +43,9 @@ def train(
     folds = wanted_folds(run, asked_folds)
     if run.store.damaged:
         listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
-        console.print(f"left out, because data.skip_damaged is set: {listed}")
+        say(f"left out, because data.skip_damaged is set: {listed}")
     speed = fold_speed(run, device)
-    console.print(
+    say(
         f"{run.folder}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, "
         f"{'channels_last' if speed.channels_last else 'contiguous'} {'bf16' if speed.bf16 else 'float32'} "
         f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
@@ -56,16 +56,16 @@ def train(
             summary = read_summary(run.fold_folder(fold))
             if summary:
                 row.finished(summary)
-                console.print(f"fold {fold} is finished: {_figures(summary)}")
+                say(f"fold {fold} is finished: {_figures(summary)}")
                 continue
             summary = train_one(name, run, fold, row, device, wandb_mode, notes=notes, tags=tags)
-            console.print(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
     fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
     _, overall = oof_scores(run.folder, run.faces)
-    console.print(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
-    console.print(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
+    say(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    say(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
     following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
-    made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
+    say_made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
 
 def train_one(
@@ -176,13 +176,13 @@ def make_csv(
     if len(folders) > 1:
         _print_blend(members, oof.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
-    console.print(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
-    made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
+    say(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
+    say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
     drawn = _write_uncertainty(path, oof, spread_px, data)
     fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
     used = [member for member, weight in zip(members, weights, strict=True) if weight]
     _track_ensemble(name, used, record, oof, data, drawn, wandb_mode, notes)
-    console.print(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)", markup=False)
+    say(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)")
     return path
 
 
@@ -219,18 +219,18 @@ def _write_uncertainty(csv: Path, oof: BlendedOof, spread_px: np.ndarray, data: 
     listed, drawn = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
     write_text(listed, faces_to_look_at(std_px, data.test).to_csv(index=False))
     draw_reliability(drawn, reliability(oof.spread_px, oof.blend.oof_px, held_out, oof.folds))
-    made(f"{listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
+    say_made(f"{listed} (test faces, the most uncertain first) and {drawn.name} (how far to trust that)")
     return drawn
 
 
 def _print_oof(folder: Path, data: Data) -> None:
     summaries, overall = oof_scores(folder, data.train)
     for summary in summaries:
-        console.print(f"{folder} fold {summary['fold']}: out-of-fold {_figures(summary)}")
+        say(f"{folder} fold {summary['fold']}: out-of-fold {_figures(summary)}")
     expected = read_split(folder / "split.csv", data.train).max() + 1
     if len(summaries) < expected:
-        console.print(f"only {len(summaries)} of {expected} folds are finished; the others are not in this ensemble.")
-    console.print(f"{folder}: all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+        say(f"only {len(summaries)} of {expected} folds are finished; the others are not in this ensemble.")
+    say(f"{folder}: all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
 
 
 def _print_blend(members: list[str], blend: Blend) -> None:
@@ -238,7 +238,7 @@ def _print_blend(members: list[str], blend: Blend) -> None:
     chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
     if not blend.weights.all():
         chosen += "; what weighs nothing is no part of the file"
-    console.print(
+    say(
         f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
         f"with equal ones {blend.nme_mean:.3f} %"
     )
@@ -264,7 +264,7 @@ def submit(
     if record:
         _track_submission(name, record, uploaded, competition, data, wandb_mode, notes)
     if uploaded:
-        console.print(f"Next, once it is scored: make score FILE={path} LB=<score>")
+        say(f"Next, once it is scored: make score FILE={path} LB=<score>")
 
 
 def _track_submission(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from foldmark.core.errors import UserError
-from foldmark.show.terminal import console
+from foldmark.show.terminal import say
 from foldmark.show.tracker import NETWORK_LIMIT, one_line, stay_in_this_folder, within
 
 # A run that is being made is written to at least every 15 seconds.
@@ -36,10 +36,10 @@ def sync(folder: Path = Path()) -> None:
     # What is sent now would be marked, and its rest never sent.
     growing = [file for file in waiting if time.time() - file.stat().st_mtime < STILL_WRITTEN and not _ended(file)]
     for file in growing:
-        console.print(f"{file.parent}: is still being written; upload it when its training has ended.")
+        say(f"{file.parent}: is still being written; upload it when its training has ended.")
     waiting = [file for file in waiting if file not in growing]
     if not waiting:
-        console.print(f"{runs}: all finished runs are uploaded, nothing to do.")
+        say(f"{runs}: all finished runs are uploaded, nothing to do.")
         return
     stay_in_this_folder()
     require_login()
@@ -47,7 +47,7 @@ def sync(folder: Path = Path()) -> None:
     failed = [file.parent.name for file in waiting if not _synced(file)]
     if failed:
         raise UserError(f"{runs}: {len(failed)} of {len(waiting)} runs did not arrive, {failed[0]} first; run make sync again.")
-    console.print(f"uploaded: {len(waiting)} runs. Next: make workspace (a page of curves, faces and variants over them)")
+    say(f"uploaded: {len(waiting)} runs. Next: make workspace (a page of curves, faces and variants over them)")
 
 
 def require_login() -> str:

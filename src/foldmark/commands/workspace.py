@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from foldmark.commands.wandb_runs import require_login
 from foldmark.core.errors import UserError
-from foldmark.show.terminal import made
+from foldmark.show.terminal import say_made
 from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT, one_line, within
 
 # W&B's library for this is an extra; only `make workspace` has a use for it.
@@ -39,7 +39,7 @@ def save_workspace() -> None:
         within(UPLOAD_LIMIT, page.save)
     except Exception as error:
         raise UserError(f"W&B: the workspace was not saved ({one_line(error)}); make sync first, then this again.") from None
-    made(f"{NAME}, {page.url}", "open that page")
+    say_made(f"{NAME}, {page.url}", "open that page")
 
 
 def workspace(entity: str) -> "Workspace":

@@ -29,7 +29,7 @@ from foldmark.doctor.checks import (
 )
 from foldmark.doctor.scatter import BoxScatter, box_scatter
 from foldmark.show.overlay import draw_points, save_png, sheet
-from foldmark.show.terminal import console, made, show_progress
+from foldmark.show.terminal import console, plain_text, say_made, show_progress
 
 FOLDER = Path("runs/check")
 SHEET_FACES = 48
@@ -61,7 +61,7 @@ def check(data: Data, config: Config) -> bool:
     """
     diagnosis = diagnose(data, config)
     _show(diagnosis, config)
-    made(", ".join(map(str, _write(diagnosis, data))))
+    say_made(", ".join(map(str, _write(diagnosis, data))))
     unsafe = [finding.check for finding in diagnosis.findings if finding.found and finding.level == UNSAFE]
     console.print(f"training is NOT safe: {'; '.join(unsafe)}." if unsafe else "training is safe. Next: make train")
     return diagnosis.safe
@@ -125,8 +125,7 @@ def _show(diagnosis: Diagnosis, config: Config) -> None:
 
 def _examples(finding: Finding) -> str:
     more = f" and {len(finding.found) - 2:,} more" if len(finding.found) > 2 else ""
-    # Names from label files may hold what the terminal would take for markup.
-    return "; ".join(finding.found[:2]).replace("[", r"\[") + more
+    return "; ".join(map(plain_text, finding.found[:2])) + more
 
 
 def _write(diagnosis: Diagnosis, data: Data) -> list[Path]:

@@ -27,7 +27,7 @@ from foldmark.models.consistency import shift_consistency
 from foldmark.models.device import pick_device
 from foldmark.models.net import parameters
 from foldmark.runs.run import RUNS, Run, finished_folds, open_run, read_summary, stored_config
-from foldmark.show.terminal import console, made
+from foldmark.show.terminal import console, say, say_made
 
 CONSISTENCY_FACES = 100  # of the first finished fold
 RESAMPLES = 2000
@@ -87,27 +87,26 @@ def compare(data: Data, device_name: str) -> None:
     if Measurement.get(console, console.options.update(max_width=10_000), table).maximum > console.width:
         table = _table(rows, NARROW)
     console.print(table, soft_wrap=False)
-    made(f"{path}, with every column and the NME of each region.")
-    console.print(
+    say_made(f"{path}, with every column and the NME of each region.")
+    say(
         f"Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the difference of NME to {best.name} on the same "
         "faces; moves: how far points walk on a face that shifts by 1 to 8 px, in percent of the eyes.",
-        markup=False,
     )
     for variant in variants:
         if start := variant.run.config.train.start:
-            console.print(f"{variant.name} goes on from {start}, whose minutes come before its own.", markup=False)
+            say(f"{variant.name} goes on from {start}, whose minutes come before its own.")
     if blended is None:
-        console.print("best blend: needs two experiments with all folds of the same split, each named as its config.")
-        console.print("Next: make train CONFIG=... (another variant), or make csv submit", markup=False)
+        say("best blend: needs two experiments with all folds of the same split, each named as its config.")
+        say("Next: make train CONFIG=... (another variant), or make csv submit")
         return
     weights = [f"{member.name} {weight:.2f}" for member, weight in zip(blended.members, blended.blend.weights, strict=True)]
-    console.print(f"best blend: {', '.join(weights)}", markup=False)
+    say(f"best blend: {', '.join(weights)}")
     names = [member.config_name for member in blended.members]
     if len(names) == 1:
-        console.print(f"Beside it the others weigh nothing. Next: make csv CONFIG={names[0]}", markup=False)
+        say(f"Beside it the others weigh nothing. Next: make csv CONFIG={names[0]}")
         return
     config = f"'blend: [{', '.join(names)}]'"
-    console.print(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best", markup=False)
+    say(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best")
 
 
 def _table(rows: list[dict], titles: list[str]) -> Table:
@@ -133,7 +132,7 @@ def _variants(data: Data) -> list[Variant]:
             run = open_run(name, config, data)
             oof = read_experiment_oof(folder)
         except UserError as error:
-            console.print(f"not compared: {error}")
+            say(f"not compared: {error}")
             continue
         variants.append(Variant(name, run, oof, face_nme(oof.points_px, run.faces.take(oof.rows))))
     return variants

@@ -28,7 +28,7 @@ from foldmark.report.results import Results, read_results
 from foldmark.report.training import augmented, first_filters, layers, samples
 from foldmark.runs.run import RUNS
 from foldmark.show.page import Chapter, Missing, Section, page_sections, write_report
-from foldmark.show.terminal import console, made
+from foldmark.show.terminal import say, say_made
 
 PAGES = {"part1": "part1", "part2": "part2", "part2-extra": "extra"}  # of the course's parts, and the targets that make them
 ABOUT_ALL = {*PAGES.values(), "compare"}
@@ -70,8 +70,8 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
     path = results.folder / "report.html"
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
     for one in missing:
-        console.print(f"left out: {one.what}; it is made by: {one.command}", markup=False)
-    made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", "open it in a browser")
+        say(f"left out: {one.what}; it is made by: {one.command}")
+    say_made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", "open it in a browser")
     return path
 
 

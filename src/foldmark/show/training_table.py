@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.live import Live
 from rich.table import Table
 
-from foldmark.show.terminal import console, watched
+from foldmark.show.terminal import console, is_watched, say
 
 REFRESHES = 1  # a second
 SMOOTHING = 0.95  # of the training MAE over batches
@@ -50,7 +50,7 @@ class FoldRow:
             held_out = f"  held-out MAE {row['mae_px']:.2f} px  NME {row['nme']:.2f} %"
         if not self.live:
             left = f"  {self.seconds_left / 60:.0f} min left" if self.seconds_left else ""
-            console.print(
+            say(
                 f"{self.place}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"
                 f"  {row['faces_per_second']:.0f} faces/s{left}"
             )
@@ -91,10 +91,10 @@ class TrainingTable:
     def __init__(self, names: list[str], epochs: int, what: str = "fold") -> None:
         self.what, self._live = what, None
         of = f"of {len(names)}"
-        self.rows = [FoldRow(name, epochs, f"{what} {name} ({i + 1} {of})", watched()) for i, name in enumerate(names)]
+        self.rows = [FoldRow(name, epochs, f"{what} {name} ({i + 1} {of})", is_watched()) for i, name in enumerate(names)]
 
     def __enter__(self) -> "TrainingTable":
-        if watched():
+        if is_watched():
             self._live = Live(get_renderable=self.table, console=console, refresh_per_second=REFRESHES)
             self._live.start()
         return self
