@@ -9,7 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, Faces, read_ibug
+from foldmark.core.faces import Faces
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.synthetic import write_synthetic_faces
 
 # How long an example takes says more about the machine than about the code.

@@ -309,8 +309,7 @@ def _predict(
     data_root: Path,
     device: str,
 ) -> None:
-    from foldmark.data.detector import detector
-    from foldmark.data.photos import find_photos, refuse_writing_into
+    from foldmark.data.photos import detector, find_photos, refuse_writing_into
     from foldmark.runs.experiment import trained
 
     if run and (config or name):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from tests.conftest import REPOSITORY, assert_refused
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.data.sets import find_data
 from tests.conftest import REPOSITORY, assert_refused

@@ -18,8 +18,8 @@ from PIL import Image
 
 from foldmark.core.config import Config, config_text, load_config
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.folds import group_faces, make_folds, read_split, write_split
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import read_imm
 from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
 from foldmark.submission.format import check_submission, write_submission

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.core.metrics import mean_face_px, scores
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.report.reasons import explain
 from foldmark.synthetic import write_synthetic_imm

@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 import foldmark as foldmark_api
 from foldmark.commands.photos import picture_name
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, Faces, read_ibug
+from foldmark.core.faces import Faces
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.photos import parse_boxes
 from foldmark.data.twins import box_overlap
 from foldmark.ensemble.ensemble import Member, ensemble_points
@@ -330,7 +331,7 @@ def test_photos_with_names_of_their_own_get_pictures_of_their_own(names):
 @pytest.fixture
 def find_faces():
     pytest.importorskip("dlib", reason="dlib is not installed; `make .venv/photos-installed` does it")
-    from foldmark.data.detector import find_faces
+    from foldmark.data.photos import find_faces
 
     return find_faces
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from foldmark.core import geometry
 from foldmark.core.config import AugmentConfig, CropConfig
 from foldmark.core.markup import IBUG68, IMM58
-from foldmark.data.crops import cut, store_size
-from foldmark.train.batches import centre_affine, random_affine, warp
+from foldmark.data.crops import cut, store_size, warp
+from foldmark.train.batches import random_affine
 
 edges = st.floats(-300, 3000)
 sides = st.floats(20, 2600)
@@ -30,7 +30,7 @@ def test_crop_then_augment_then_back_is_the_identity(box_px, seed, kind):
         left, top, wide, high = geometry.box_window(box_px, enlargement)
     px_to_store = geometry.resize(width / wide, height / high, left, top)
     rng = np.random.default_rng(seed)
-    centre = centre_affine((width, height), size)
+    centre = geometry.centre_affine((width, height), size)
     store_to_crop, _ = random_affine(AugmentConfig(rotate=90, scale=0.5, shift=0.3), centre, size, rng)
     px_to_crop = geometry.compose(store_to_crop, px_to_store)
     points_px = rng.uniform(-3000, 3000, (68, 2))
@@ -79,7 +79,7 @@ def test_the_affine_says_where_augmentation_puts_a_point():
     rng = np.random.default_rng(0)
     store, at = dot_picture(160, 180, np.array([95.0, 84.0])), np.array([[95.0, 84.0]])
     for _ in range(20):
-        affine, _ = random_affine(AugmentConfig(), centre_affine((180, 160), (128, 100)), (128, 100), rng)
+        affine, _ = random_affine(AugmentConfig(), geometry.centre_affine((180, 160), (128, 100)), (128, 100), rng)
         assert np.abs(centre_of_mass(warp(store, affine, (128, 100))) - geometry.apply(affine, at)[0]).max() < 0.15
 
 
@@ -94,7 +94,7 @@ def test_a_box_that_leaves_the_picture_is_padded_not_clipped():
 
 def test_the_middle_of_a_store_crop_is_cut_pixel_for_pixel():
     store = np.random.default_rng(0).integers(0, 255, (140, 180), dtype=np.uint8)
-    assert np.array_equal(warp(store, centre_affine((180, 140), (128, 100)), (128, 100)), store[20:120, 26:154])
+    assert np.array_equal(warp(store, geometry.centre_affine((180, 140), (128, 100)), (128, 100)), store[20:120, 26:154])
 
 
 def test_many_faces_are_aligned_as_each_alone():

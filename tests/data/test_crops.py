@@ -8,8 +8,9 @@ from PIL import Image
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.data.crops import open_store, read_grey, store_size
+from foldmark.data.crops import open_store, store_size
+from foldmark.data.decode import read_grey
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 
 CROP = CropConfig(size=64)
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.model_selection import KFold
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import photo_name, read_ibug
 from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
+from foldmark.data.ibug import photo_name, read_ibug
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug, read_ibug
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug, read_ibug
 
 PARTS = "".join(f"<part name='{i:02d}' x='{i}' y='{2 * i}'/>" for i in range(68))
 BOX = "<box top='1' left='-2' width='30' height='40'>"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foldmark.core import geometry
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.twins import find_twins, join_twins, picture_sizes
 
 

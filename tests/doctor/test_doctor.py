@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from foldmark.core.config import Config
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.core.markup import IBUG68
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.data.sets import Data
 from foldmark.doctor.annotations import crossed_lines, misfit
@@ -120,7 +120,7 @@ def test_a_damaged_test_picture_is_unsafe_too(folder):
 def test_a_pipe_instead_of_a_picture_does_not_hang(folder):
     (folder / ORIGINAL).unlink()
     os.mkfifo(folder / ORIGINAL)
-    assert "is no file" in found(diagnosed(folder))[DAMAGED][0]
+    assert "not a file" in found(diagnosed(folder))[DAMAGED][0]
 
 
 def save_turned(picture, path):
@@ -301,8 +301,8 @@ def test_folds_that_cannot_be_made_are_unsafe_and_uneven_ones_a_warning(folder):
 
 
 def test_a_split_file_that_splits_a_photo_is_unsafe(folder, tmp_path):
-    from foldmark.core.faces import read_ibug
     from foldmark.data.folds import write_split
+    from foldmark.data.ibug import read_ibug
 
     faces = read_ibug(folder / TRAIN_XML, with_points=True)
     # Every face a group of its own, in alternating folds: what a plain K-fold would do.

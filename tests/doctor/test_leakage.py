@@ -29,7 +29,7 @@ def test_the_command_counts_and_writes_a_plain_split_to_measure_with(foldmark, s
     assert done.returncode == 0, done.stderr
     assert "0 of 48" in done.stdout
     assert "plain KFold" in done.stdout
-    from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
+    from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     folds = read_split(workplace / "runs/leakage/plain-kfold.csv", faces)

@@ -9,11 +9,10 @@ import torch
 
 from foldmark.core import geometry
 from foldmark.core.config import Config
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.crops import open_store
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.models.consistency import SHIFTS, shift_consistency
 from foldmark.runs.run import Run
-from foldmark.train.batches import centre_affine
 
 
 class Still(torch.nn.Module):
@@ -47,7 +46,7 @@ def run(synthetic_root, tmp_path) -> Run:
 def test_points_that_stand_in_the_crop_move_by_the_shift(run):
     rows = np.arange(4)
     store_to_px = geometry.invert(run.store.px_to_store)
-    crop_to_px = geometry.compose(store_to_px, geometry.invert(centre_affine(run.store.size, run.config.crop.size)))
+    crop_to_px = geometry.compose(store_to_px, geometry.invert(geometry.centre_affine(run.store.size, run.config.crop.size)))
     px_per_crop = crop_to_px[:, [0, 1], [0, 1]].mean(axis=1)
     expected = 100 * np.mean(SHIFTS) * px_per_crop / run.faces.eye_distance_px
     assert shift_consistency(Still(), run, rows, torch.device("cpu")) == pytest.approx(expected, rel=1e-6)

@@ -7,8 +7,8 @@ from torch import nn
 
 from foldmark.core import geometry
 from foldmark.core.config import check_config
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.crops import open_store
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.models.inference import moves, predict_points
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas
 import pytest
 
-from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.core.metrics import face_nme, region_nme
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.runs.run import read_oof
 from tests.conftest import REPOSITORY
 from tests.show.test_tracker import SOURCE, records

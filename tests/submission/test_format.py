@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
+from foldmark.core.faces import Faces
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.submission.format import check_submission, write_submission
 from foldmark.submission.kaggle import upload_submission
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, Faces, read_ibug
+from foldmark.core.faces import Faces
 from foldmark.core.markup import IBUG68
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.submission.format import submission_findings, submission_text, write_submission
 from foldmark.submission.plausibility import spans
 from tests.conftest import assert_refused

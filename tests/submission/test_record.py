@@ -13,9 +13,9 @@ import pytest
 
 from foldmark.commands import pipeline
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import mae_px
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.ensemble import read_experiment_oof
 from foldmark.runs.experiment import experiment
@@ -148,7 +148,7 @@ def test_a_missing_or_damaged_record_is_a_sentence(work):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from foldmark.core.faces import read_ibug
+from foldmark.data.ibug import read_ibug
 from foldmark.submission.record import read_provenance
 from foldmark.submission.format import read_submission, write_submission
 faces = read_ibug(Path(sys.argv[1]), with_points=False)

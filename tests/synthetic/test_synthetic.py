@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.core.markup import IBUG68, IMM58
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.data.imm import IMM_FOLDER, SYNTHETIC_NOTE, read_imm
 from foldmark.synthetic import curves, write_synthetic_faces, write_synthetic_imm
 from foldmark.synthetic import ibug as ibug_module

@@ -141,11 +141,11 @@ def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
     done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", settings, "--folds", "0")
     assert done.returncode == 0, done.stderr
     from foldmark.core.config import CropConfig
-    from foldmark.core.faces import IBUG_FOLDER, TRAIN_XML, read_ibug
     from foldmark.core.geometry import apply, invert
     from foldmark.core.metrics import scores
     from foldmark.data.crops import open_store
     from foldmark.data.folds import read_split
+    from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     held_out = read_split(workplace / "runs/a/split.csv", faces) == 0

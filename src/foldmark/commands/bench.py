@@ -70,8 +70,7 @@ class TutorialFaces(Dataset):
 def bench(config: Config, data: Data, device_name: str) -> None:
     device = pick_device(device_name)
     faces = data.train
-    with show_progress("cutting out faces", len(faces)) as done:
-        store = open_store(faces, config.crop, CACHE, progress=done)
+    store = open_store(faces, config.crop, CACHE, progress=show_progress)
     refuse_damaged(faces, store, "mend or remove these faces before measuring.")
     run = Run(Path("runs"), config, faces, np.arange(len(faces)) % config.folds.count, store)
     figures = {

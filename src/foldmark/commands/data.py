@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import TEST_XML, TRAIN_XML, Faces, read_ibug
+from foldmark.core.faces import Faces
 from foldmark.core.files import explained, only_process, place_folder, require_space, write_bytes
 from foldmark.data.download import Wanted, download, is_url
+from foldmark.data.ibug import TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.sets import find_data
 from foldmark.data.sources import IBUG, IMM, RECORD, TEST_LIST, Source, known, remember
 from foldmark.data.unpack import BadArchive, unpack
@@ -66,7 +67,7 @@ def _bring_set(source: Source, given: str | None, data_root: Path) -> Path | Non
                 _take(source, path, unpacked)
             else:
                 say(f"checking and unpacking {address}")
-                unpack(path, unpacked, limit=source.limit, name=address)
+                unpack(path, unpacked, limit=source.limit, name=address, progress=show_progress)
             built = _checked_set(source, unpacked, address)
         place_folder(built, target)
     shutil.rmtree(work, ignore_errors=True)
@@ -100,7 +101,7 @@ def _fetched(source: Source, address: str, data_root: Path) -> Iterator[Path]:
         return
     record = data_root / RECORD
     wanted = Wanted(address, data_root / WORK / source.name, source.limit, known(source, address, record))
-    received = download(wanted, f"fetch it in another way and give its path: make data {source.variable}=path")
+    received = download(wanted, f"fetch it in another way and give its path: make data {source.variable}=path", show_progress)
     try:
         yield received.path
     except BadArchive:

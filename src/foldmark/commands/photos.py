@@ -17,10 +17,9 @@ import pandas
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
 from foldmark.core.files import digest, write_text
-from foldmark.data.crops import cut, read_grey
-from foldmark.data.decode import colour_photo, read_photo
-from foldmark.data.detector import find_faces
-from foldmark.data.photos import PhotoSource
+from foldmark.data.crops import cut
+from foldmark.data.decode import colour_photo, read_grey, read_photo
+from foldmark.data.photos import PhotoSource, find_faces
 from foldmark.ensemble.api import Looks, Predictor, load
 from foldmark.show.overlay import draw_faces, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress

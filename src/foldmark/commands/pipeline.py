@@ -38,8 +38,7 @@ def train(
 ) -> None:
     """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
     device = pick_device(device_name)
-    with show_progress("cutting out faces", len(data.train)) as done:
-        run = open_run(name, config, data, done)
+    run = open_run(name, config, data, show_progress)
     folds = wanted_folds(run, asked_folds)
     if run.store.damaged:
         listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)

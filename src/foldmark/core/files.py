@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise explained(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file. Raises OSError, whose strerror says why there are none: also for a pipe or device, which
+    could keep us waiting for ever, and for more than `limit` bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit / MEGABYTE:,.0f} MB", str(path))
+    return path.read_bytes()
+
+
+def read_text(path: Path, limit: int = 64 * MEGABYTE) -> str:
+    """The text of a regular file in UTF-8, with or without a byte order mark. Raises OSError as `read_bytes` does, and
+    UnicodeDecodeError."""
+    return read_bytes(path, limit).decode("utf-8-sig")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -58,6 +58,11 @@ def similarity(
     return np.column_stack([linear, offset])
 
 
+def centre_affine(store_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Store crop to crop without augmentation: the middle of the store crop, pixel for pixel. Sizes are (width, height)."""
+    return similarity(store_size, size)
+
+
 def align(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The similarity (..., 2, 3) that lays points (..., k, 2) onto target points (k, 2) with the least squared distance
     (Procrustes, without reflection)."""

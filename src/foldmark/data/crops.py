@@ -4,33 +4,27 @@ A store crop is larger than what the net sees by a margin, so that augmentation 
 into an edge. Its affine maps the original picture to the store crop exactly; the way back is the inverse.
 """
 
-import io
 import json
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import atomic_path, digest, only_process, require_space, write_text
+from foldmark.core.progress import Done, Progress, no_progress
+from foldmark.data.decode import read_grey
 
 # Part of the key of every store: raise it when the cutting below changes.
 FORMAT = 1
-MAX_PIXELS = 200_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,11 +85,13 @@ def store_size(config: CropConfig) -> tuple[int, int]:
     return width, height
 
 
-def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | None = None, progress=None) -> CropStore:
+def open_store(
+    faces: Faces, config: CropConfig, cache: Path, *, workers: int | None = None, progress: Progress = no_progress
+) -> CropStore:
     """The store of these faces, built first if it is not there. Its name is the digest of all that it depends on.
 
-    progress: called with the number of faces done. Raises UserError when the disk is too full. Damaged pictures do
-    not raise; they are listed in `damaged`, and the caller decides.
+    Raises UserError when the disk is too full. Damaged pictures do not raise; they are listed in `damaged`, and the caller
+    decides.
     """
     key = digest([FORMAT, config.model_dump(), [_fingerprint(faces, row) for row in range(len(faces))]])
     pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
@@ -103,7 +99,9 @@ def open_store(faces: Faces, config: CropConfig, cache: Path, *, workers: int | 
         # Folds may be trained side by side: one process builds, the others wait for it.
         with only_process(cache / "building", None):
             if not _is_whole(pixels, notes, faces, config):
-                _build(pixels, notes, faces, config, workers, progress)
+                with progress("cutting out faces", len(faces)) as done:
+                    damaged = _build(pixels, _cut_all(faces, config, workers), _bytes(faces, config), done)
+                write_text(notes, json.dumps(damaged))
     px_to_store = np.stack([_cut(box_px, config)[1] for box_px in faces.boxes_px])
     damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
     return CropStore(pixels, store_size(config), px_to_store, damaged)
@@ -119,69 +117,20 @@ def _bytes(faces: Faces, config: CropConfig) -> int:
     return len(faces) * width * height
 
 
-def _build(pixels: Path, notes: Path, faces: Faces, config: CropConfig, workers: int | None, progress) -> None:
-    require_space(pixels.parent, _bytes(faces, config), "the crop store")
-    damaged = {}
-    # Only one process is here, so that what a killed one has left is nobody's.
+def _build(pixels: Path, crops: Iterator[tuple[bytes, str]], size: int, done: Done) -> dict[int, str]:
+    """Write all crops, `size` bytes; which are damaged, and how."""
+    require_space(pixels.parent, size, "the crop store")
+    # No other process builds now, so what a killed one left belongs to nobody.
     for left in pixels.parent.glob(".crops-*.partial"):
         left.unlink(missing_ok=True)
+    damaged = {}
     with atomic_path(pixels) as temporary, temporary.open("wb") as file:
-        for row, (crop, problem) in enumerate(_cut_all(faces, config, workers)):
+        for row, (crop, problem) in enumerate(crops):
             if problem:
                 damaged[row] = problem
             file.write(crop)
-            if progress:
-                progress(row + 1)
-    write_text(notes, json.dumps(damaged))
-
-
-def read_grey(path: Path) -> np.ndarray:
-    """Decode one picture file to grey uint8 (height, width). Raises ValueError saying what is wrong with the file."""
-
-    def grey(picture: Image.Image) -> np.ndarray:
-        # JPEG keeps brightness apart from colour: a draft decodes only that.
-        picture.draft("L", None)
-        return as_grey(picture)
-
-    return decode(picture_bytes(path), grey)
-
-
-def picture_bytes(path: Path) -> bytes:
-    """The bytes of a picture file. Raises ValueError saying why there are none."""
-    try:
-        # Reading a pipe would wait for ever.
-        if path.exists() and not path.is_file():
-            raise ValueError("is no file")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError("is missing") from None
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from None
-    if not content:
-        raise ValueError("is empty (0 bytes)")
-    return content
-
-
-def as_grey(picture: Image.Image) -> np.ndarray:
-    """An opened picture of any mode as grey uint8 (height, width)."""
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)
-    return np.asarray(picture.convert("L"))
-
-
-def decode(content: bytes, look: Callable[[Image.Image], T]) -> T:
-    """What `look` makes of the picture in these bytes. Raises ValueError saying what is wrong with it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
-                return look(picture)
-    except UnidentifiedImageError:
-        raise ValueError("is not a picture") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"has more than {MAX_PIXELS // 10**6} million pixels") from None
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise ValueError(f"is damaged ({error})") from None
+            done(row + 1)
+    return damaged
 
 
 def cut(picture: np.ndarray, window: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
@@ -195,6 +144,11 @@ def cut(picture: np.ndarray, window: tuple[int, int, int, int], size: tuple[int,
     patch = inside[(rows - rows[0])[:, None], columns - columns[0]]
     shrinks = size[0] < width or size[1] < height
     return cv2.resize(patch, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resample a store crop to `size` (width, height); beyond its edges the edge pixels go on."""
+    return cv2.warpAffine(store_crop, store_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def cut_crops(picture: np.ndarray, boxes_px: np.ndarray, config: CropConfig) -> Crops:

@@ -6,26 +6,30 @@ when all is.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException, HTTPResponse, InvalidURL
+from importlib.metadata import version
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from importlib.metadata import version
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, explained, require_space, write_text
+from foldmark.core.progress import Done, Progress, no_progress
 from foldmark.data.sources import RECORD, Known
-from foldmark.show.terminal import console, show_progress
 
 TIMEOUT = 30  # seconds to connect, and between two pieces of data
 WAITS = (1, 2, 4, 8)  # seconds before trying again, as long as nothing new arrives
 PIECE = 2**18
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # answers that may be others in a moment
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def is_url(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
 
 
-def download(wanted: Wanted, instead: str) -> Received:
+def download(wanted: Wanted, instead: str, progress: Progress = no_progress) -> Received:
     """Fetch a file, or go on with what an earlier call fetched of it, and verify it.
 
     Raises UserError, which names the URL and the mend, when it cannot be had or is another file than known; `instead`
@@ -109,7 +113,7 @@ def download(wanted: Wanted, instead: str) -> Received:
             wanted.archive.unlink(missing_ok=True)
             wanted.partial.unlink(missing_ok=True)
         if not wanted.archive.exists():
-            _receive_all(wanted)
+            _receive_all(wanted, progress)
             with wanted.partial.open("rb") as file:
                 os.fsync(file.fileno())
             wanted.partial.replace(wanted.archive)
@@ -120,12 +124,12 @@ def download(wanted: Wanted, instead: str) -> Received:
         raise explained(error, wanted.folder) from error
 
 
-def _receive_all(wanted: Wanted) -> None:
+def _receive_all(wanted: Wanted, progress: Progress) -> None:
     """Try until the whole file is there; give up when that brings nothing new."""
     farthest, in_vain, reached = _size(wanted.partial), 0, False
     while True:
         try:
-            return _receive(wanted)
+            return _receive(wanted, progress)
         except _Broken as problem:
             if isinstance(problem, _Unreachable) and not reached:
                 raise _Failed(f"cannot be reached ({problem})", "check the network and run the same command again") from None
@@ -135,11 +139,11 @@ def _receive_all(wanted: Wanted) -> None:
             farthest = max(farthest, _size(wanted.partial))
             if in_vain >= len(wanted.waits):
                 raise _Failed(str(problem), "run the same command later, which goes on where it can") from None
-            console.print(f"{problem}; trying again in {wanted.waits[in_vain]:g} s")
+            log.info(f"{problem}; trying again in {wanted.waits[in_vain]:g} s")
             time.sleep(wanted.waits[in_vain])
 
 
-def _receive(wanted: Wanted) -> None:
+def _receive(wanted: Wanted, progress: Progress) -> None:
     """Ask once for what is missing and append it; start over where the server offers another file or no part."""
     before, start = _read(wanted.description), _size(wanted.partial)
     if start and before and start == before.size:
@@ -160,8 +164,9 @@ def _receive(wanted: Wanted) -> None:
             raise _Broken("the file changed meanwhile, so it is fetched from the start")
         # Pictures hardly compress: unpacked they take about as much again.
         require_space(wanted.folder, 2 * (described.size or 0) - start, "the download, with as much again to unpack it,")
-        console.print(f"{'going on with' if start else 'fetching'} {wanted.url}: {_amount(start, described.size)}")
-        _append(response, start, described.size, wanted)
+        log.info(f"{'going on with' if start else 'fetching'} {wanted.url}: {_amount(start, described.size)}")
+        with progress("fetching", described.size, start=start, in_bytes=True) as done:
+            _append(response, wanted, done)
     if described.size is not None and _size(wanted.partial) < described.size:
         raise _Broken(f"the connection broke off after {_amount(_size(wanted.partial), described.size)}")
 
@@ -185,16 +190,16 @@ def _open(request: Request, wanted: Wanted) -> HTTPResponse:
         raise _Broken(f"no answer ({error or type(error).__name__})") from None
 
 
-def _append(response: HTTPResponse, start: int, size: int | None, wanted: Wanted) -> None:
-    received = start
-    with wanted.partial.open("ab") as file, show_progress("fetching", size, start=start, in_bytes=True) as show:
+def _append(response: HTTPResponse, wanted: Wanted, done: Done) -> None:
+    received = _size(wanted.partial)
+    with wanted.partial.open("ab") as file:
         while piece := _piece(response):
             received += len(piece)
             if received > wanted.limit:
                 raise _Failed(f"goes on beyond {wanted.limit / MEGABYTE:,.0f} MB, so it is not the data set")
             file.write(piece)
             file.flush()  # a killed process keeps what it showed
-            show(received)
+            done(received)
 
 
 def _piece(response: HTTPResponse) -> bytes:

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
-from foldmark.data.crops import picture_bytes
+from foldmark.data.decode import picture_bytes
 
 COLUMNS = ["picture", "box", "source", "group", "fold"]
 

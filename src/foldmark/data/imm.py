@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import Faces, find_folder, plain_number, refuse_links_outside
+from foldmark.core.faces import Faces
 from foldmark.core.markup import IMM58
+from foldmark.data.labels import find_folder, plain_number, refuse_links_outside
 
 IMM_FOLDER = "imm_face_db"
 SYNTHETIC_NOTE = "SYNTHETIC.txt"

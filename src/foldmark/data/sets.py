@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import TEST_XML, TRAIN_XML, Faces, find_ibug, read_ibug
+from foldmark.core.faces import Faces
+from foldmark.data.ibug import TEST_XML, TRAIN_XML, find_ibug, read_ibug
 from foldmark.data.imm import SYNTHETIC_NOTE, find_imm, read_imm
 from foldmark.synthetic import write_synthetic_faces, write_synthetic_imm
 

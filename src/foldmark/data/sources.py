@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import IBUG_FOLDER
 from foldmark.core.files import MEGABYTE, write_text
+from foldmark.data.ibug import IBUG_FOLDER
 from foldmark.data.imm import IMM_FOLDER
 
 RECORD = "sources.json"

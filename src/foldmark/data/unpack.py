@@ -16,7 +16,7 @@ from typing import IO
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, explained, require_space
-from foldmark.show.terminal import show_progress
+from foldmark.core.progress import Progress, no_progress
 
 MOST_ENTRIES = 100_000
 LONGEST_PATH, LONGEST_NAME = 1000, 255  # bytes
@@ -53,7 +53,7 @@ class Entry:
     open: Callable[[], IO[bytes]]
 
 
-def unpack(archive: Path, folder: Path, *, limit: int, name: str) -> None:
+def unpack(archive: Path, folder: Path, *, limit: int, name: str, progress: Progress = no_progress) -> None:
     """Unpack a .tar.gz, .tar or .zip into `folder`, which must not exist yet.
 
     Refused are paths that leave the folder, links and devices, more than `limit` bytes, and damage. Raises BadArchive
@@ -64,10 +64,10 @@ def unpack(archive: Path, folder: Path, *, limit: int, name: str) -> None:
         with _entries(archive, limit) as entries:
             require_space(folder.parent, sum(entry.size for entry in entries), f"unpacking {name}")
             folder.mkdir()
-            with show_progress("unpacking", len(entries)) as show:
+            with progress("unpacking", len(entries)) as done:
                 for count, entry in enumerate(entries, 1):
                     _write(entry, folder / entry.path)
-                    show(count)
+                    done(count)
     except _Refused as problem:
         raise BadArchive(f"{name}: refused, because {problem}; get it from a place you trust.") from None
     except DAMAGE as error:

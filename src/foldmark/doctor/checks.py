@@ -11,9 +11,8 @@ from foldmark.core.faces import Faces
 from foldmark.core.markup import IMM58
 from foldmark.data.crops import misfit as crop_misfit
 from foldmark.data.crops import store_window, window
-from foldmark.data.duplicates import ALIKE_BITS, alike, bits_apart, same_bytes
 from foldmark.data.folds import hold_out_last, make_folds, read_split
-from foldmark.data.inspection import Sight, lying_extension
+from foldmark.data.lookalikes import ALIKE_BITS, Sight, alike, bits_apart, lying_extension, same_bytes
 from foldmark.data.twins import twin_pairs
 from foldmark.doctor.annotations import broken_twins, crossed_lines, misfit
 

@@ -10,11 +10,12 @@ import numpy as np
 from rich.table import Table
 
 from foldmark.core.config import Config
-from foldmark.core.faces import TEST_XML, Faces
+from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
-from foldmark.data.crops import read_grey
+from foldmark.data.decode import read_grey
 from foldmark.data.folds import group_faces
-from foldmark.data.inspection import inspect_pictures
+from foldmark.data.ibug import TEST_XML
+from foldmark.data.lookalikes import inspect_pictures
 from foldmark.data.sets import Data
 from foldmark.doctor.checks import (
     NOTE,
@@ -74,8 +75,7 @@ def diagnose(data: Data, config: Config) -> Diagnosis:
     pictures = {train.path(row): None for row in range(len(train))}
     if test:
         pictures |= {test.path(row): None for row in range(len(test))}
-    with show_progress("looking at pictures", len(pictures)) as done:
-        seen = dict(zip(pictures, inspect_pictures(list(pictures), done), strict=True))
+    seen = dict(zip(pictures, inspect_pictures(list(pictures), show_progress), strict=True))
     sights = [seen[train.path(row)] for row in range(len(train))]
     test_sights = [seen[test.path(row)] for row in range(len(test))] if test else []
     annotation_findings, odd = check_annotations(train, sights)

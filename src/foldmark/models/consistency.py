@@ -7,7 +7,6 @@ from torch import nn
 from foldmark.core import geometry
 from foldmark.models.inference import look
 from foldmark.runs.run import Run
-from foldmark.train.batches import centre_affine
 
 SHIFTS = range(1, 9)
 
@@ -21,7 +20,7 @@ def shift_consistency(model: nn.Module, run: Run, rows: np.ndarray, device: torc
     store_to_px = geometry.invert(run.store.px_to_store[rows])
 
     def points_px(move: tuple[int, int]) -> np.ndarray:
-        affine = geometry.compose(geometry.similarity(size, size, shift=move), centre_affine(run.store.size, size))
+        affine = geometry.compose(geometry.similarity(size, size, shift=move), geometry.centre_affine(run.store.size, size))
         affines = np.repeat(affine[None], len(rows), axis=0)
         return geometry.apply(store_to_px, look(model, crops, affines, size, run.faces.markup, device)[0])
 

@@ -8,8 +8,7 @@ from torch import nn
 from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.core.markup import Markup
-from foldmark.data.crops import Crops, CropStore
-from foldmark.train.batches import centre_affine, warp
+from foldmark.data.crops import Crops, CropStore, warp
 
 
 def predict_points(
@@ -29,7 +28,7 @@ def predict_points(
     for start in range(0, len(rows), config.predict.batch):
         part = rows[start : start + config.predict.batch]
         crops = [store[row] for row in part]
-        store_to_crop = np.repeat(centre_affine(store.size, size)[None], len(crops), axis=0)
+        store_to_crop = np.repeat(geometry.centre_affine(store.size, size)[None], len(crops), axis=0)
         for _ in range(config.predict.realign):
             points = look(model, crops, store_to_crop, size, markup, device)[0]
             store_to_crop = geometry.align(points, mean_crop)

@@ -9,13 +9,13 @@ import numpy as np
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.data.crops import cut, decode, picture_bytes
+from foldmark.data.crops import cut, warp
+from foldmark.data.decode import decode, picture_bytes
 from foldmark.report.numbers import look_first
 from foldmark.report.reasons import unusual_traits
 from foldmark.report.results import Results
 from foldmark.show.page import FacePicture, Missing, Picture, Section
 from foldmark.submission.format import read_submission
-from foldmark.train.batches import centre_affine, warp
 
 PHOTOS = Path("photos")
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
@@ -132,7 +132,7 @@ def _of_different_photos(ranked: np.ndarray, groups: list[str], count: int) -> l
 
 def _reasons(results: Results, chosen: list[int]) -> list[str]:
     run, size = results.runs[0], results.runs[0].config.crop.size
-    to_crop = centre_affine(run.store.size, size)
+    to_crop = geometry.centre_affine(run.store.size, size)
     crops = (warp(run.store[row], to_crop, size) for row in results.rows)
     greys = np.array([(crop.mean(), crop.std()) for crop in crops])
     reasons = []

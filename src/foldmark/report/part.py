@@ -7,9 +7,11 @@ import torch
 
 from foldmark.commands.parts import Part, Trained
 from foldmark.commands.pipeline import mean_face_scores
+from foldmark.core import geometry
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import face_mse
-from foldmark.data.crops import read_grey
+from foldmark.data.crops import warp
+from foldmark.data.decode import read_grey
 from foldmark.data.imm import view_of
 from foldmark.data.sets import Data
 from foldmark.report.reasons import explain
@@ -18,7 +20,6 @@ from foldmark.runs.run import Run, read_oof
 from foldmark.show.charts import Curve, curves
 from foldmark.show.overlay import draw_points, save_png
 from foldmark.show.page import Picture, Section, write_page
-from foldmark.train.batches import centre_affine, warp
 
 SHOWN_FACES = 4
 PICTURE_WIDTH = 480
@@ -96,7 +97,7 @@ def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
     rows, points_px, _ = read_oof(run.fold_folder(0))
     mse = face_mse(points_px, run.faces.take(rows))
     size = run.config.crop.size
-    to_crop = centre_affine(run.store.size, size)
+    to_crop = geometry.centre_affine(run.store.size, size)
     crops = (warp(run.store[row], to_crop, size) for row in range(len(run.faces)))
     greys = np.array([(crop.mean(), crop.std()) for crop in crops])
     order = np.argsort(mse)

@@ -7,12 +7,13 @@ import torch
 
 from foldmark.core import geometry
 from foldmark.core.config import AugmentConfig, Config
+from foldmark.data.crops import warp
 from foldmark.models.net import build_model, layer_table
 from foldmark.runs.run import Run
 from foldmark.show.charts import filters
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.page import Picture, Section
-from foldmark.train.batches import centre_affine, photometric, random_affine, warp
+from foldmark.train.batches import photometric, random_affine
 from foldmark.train.loop import fold_data, training_faces
 
 TILE_WIDTH = 320
@@ -21,7 +22,7 @@ STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 
 def samples(run: Run, fold: int, figures: Path) -> Section:
     size, data = run.config.crop.size, fold_data(run, fold)
-    to_crop = centre_affine(run.store.size, size)
+    to_crop = geometry.centre_affine(run.store.size, size)
     rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
     tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
     path = figures / "samples.png"
@@ -42,7 +43,7 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
     faces = training_faces(run, data)
     tiles, captions = [], []
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
-        centre = centre_affine(run.store.size, size)
+        centre = geometry.centre_affine(run.store.size, size)
         reach = config.shift * np.array(size)
         turned, _ = random_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
         affines = {

@@ -25,6 +25,7 @@ from foldmark.core.config import Config, check_config, config_text, differences,
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import atomic_path, write_text
+from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
 from foldmark.data.sets import Data
@@ -55,7 +56,7 @@ class Run:
         return ~np.isin(np.arange(len(self.faces)), list(self.store.damaged))
 
 
-def open_run(name: str, config: Config, data: Data, progress=None) -> Run:
+def open_run(name: str, config: Config, data: Data, progress: Progress = no_progress) -> Run:
     """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config
     or other data."""
     folder = RUNS / name

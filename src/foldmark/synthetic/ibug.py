@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foldmark.core.faces import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.core.files import write_text
 from foldmark.core.markup import IBUG68
+from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.synthetic.build import build_once, run_jobs, write_jpeg
 from foldmark.synthetic.face import draw_face
 

@@ -9,24 +9,18 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
-import cv2
 import numpy as np
 import torch
 
 from foldmark.core import geometry
 from foldmark.core.config import AugmentConfig
 from foldmark.core.markup import Markup
-from foldmark.data.crops import CropStore
+from foldmark.data.crops import CropStore, warp
 
 Size = tuple[int, int]  # width, height
 
 # Of the turn, scale and shift that a face keeps when it is cut anew: what a first look gets wrong.
 REALIGNED_STRENGTH = 0.4
-
-
-def centre_affine(store_size: Size, size: Size) -> np.ndarray:
-    """Store crop to crop without augmentation: the middle of the store crop, pixel for pixel."""
-    return geometry.similarity(store_size, size)
 
 
 def random_affine(
@@ -45,11 +39,6 @@ def random_affine(
     if flips:
         store_to_crop = geometry.compose(geometry.flip(size[0]), store_to_crop)
     return geometry.compose(jitter, store_to_crop), flips
-
-
-def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: Size) -> np.ndarray:
-    """Resample a store crop to `size`; beyond its edges the edge pixels go on."""
-    return cv2.warpAffine(store_crop, store_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def photometric(config: AugmentConfig, size: Size) -> albumentations.Compose:
@@ -95,7 +84,7 @@ class TrainingFaces(torch.utils.data.Dataset):
         if rng.random() < self.config.realign:
             base, strength = geometry.align(self.points_store[row], self.mean_crop), REALIGNED_STRENGTH
         else:
-            base, strength = centre_affine(self.store.size, self.size), 1.0
+            base, strength = geometry.centre_affine(self.store.size, self.size), 1.0
         affine, flips = random_affine(self.config, base, self.size, rng, strength)
         crop = warp(self.store[row], affine, self.size)
         points_crop = geometry.apply(affine, self.points_store[row])

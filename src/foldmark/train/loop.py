@@ -25,7 +25,7 @@ from foldmark.models.net import build_model, parameters
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.experiment import CACHE
 from foldmark.runs.run import Run, write_oof
-from foldmark.train.batches import TrainingFaces, centre_affine
+from foldmark.train.batches import TrainingFaces
 from foldmark.train.losses import LOSSES
 
 # After each epoch: its row of metrics.csv and, where it was validated, the held-out faces' points_px.
@@ -153,7 +153,7 @@ def fold_data(run: Run, fold: int) -> FoldData:
     training_rows = run.training_rows(fold)
     if len(training_rows) < run.config.train.batch:
         raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
-    store_to_crop = centre_affine(run.store.size, run.config.crop.size)
+    store_to_crop = geometry.centre_affine(run.store.size, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
     points_store = geometry.apply(run.store.px_to_store, run.faces.points_px)
     px_per_crop = crop_to_px[:, [0, 1], [0, 1]]
