@@ -14,7 +14,7 @@ import pytest
 from foldmark.commands import pipeline
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import mae_px
+from foldmark.core.metrics import METRICS
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.ensemble import read_experiment_oof
@@ -72,7 +72,7 @@ def test_the_record_names_all_that_the_file_was_made_from(work, synthetic_root):
     oof = read_experiment_oof(Path("runs/a"))
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True).take(oof.rows)
     joined_px = join_twins(oof.points_px, faces, find_twins(faces))
-    assert record["oof"]["mae_px"] == pytest.approx(mae_px(joined_px, faces))
+    assert record["oof"]["mae_px"] == pytest.approx(METRICS["mae_px"].score(joined_px, faces))
     ledger = Path("submissions/ledger.csv").read_text().splitlines()
     assert len(ledger) == 2
     assert ledger[1].startswith(f"a.csv,{record['sha256'][:12]},{record['made']},a,0 1,8,")

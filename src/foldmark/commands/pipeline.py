@@ -9,7 +9,7 @@ import torch
 from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.core.files import only_process, write_text
-from foldmark.core.metrics import face_nme, mean_face_px, scores
+from foldmark.core.metrics import face_nme, headline, mean_face_px, scores
 from foldmark.data.folds import read_split
 from foldmark.data.sets import Data
 from foldmark.ensemble.calibration import calibrate, draw_reliability, faces_to_look_at, reliability
@@ -55,14 +55,14 @@ def train(
             summary = read_summary(run.fold_folder(fold))
             if summary:
                 row.finished(summary)
-                say(f"fold {fold} is finished: {_figures(summary)}")
+                say(f"fold {fold} is finished: {headline(summary)}")
                 continue
             summary = train_one(name, run, fold, row, device, wandb_mode, notes=notes, tags=tags)
-            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {_figures(summary)}")
+            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {headline(summary)}")
     fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
     _, overall = oof_scores(run.folder, run.faces)
-    say(f"all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
-    say(f"for comparison, the mean training face laid into each box: {_figures(mean_face_scores(run, folds))}")
+    say(f"all out-of-fold faces ({overall['faces']}): {headline(overall)}")
+    say(f"for comparison, the mean training face laid into each box: {headline(mean_face_scores(run, folds))}")
     following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
@@ -175,7 +175,7 @@ def make_csv(
     if len(folders) > 1:
         _print_blend(members, oof.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
-    say(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {_figures(overall)}")
+    say(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {headline(overall)}")
     say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
     drawn = _write_uncertainty(path, oof, spread_px, data)
     fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
@@ -225,11 +225,11 @@ def _write_uncertainty(csv: Path, oof: BlendedOof, spread_px: np.ndarray, data: 
 def _print_oof(folder: Path, data: Data) -> None:
     summaries, overall = oof_scores(folder, data.train)
     for summary in summaries:
-        say(f"{folder} fold {summary['fold']}: out-of-fold {_figures(summary)}")
+        say(f"{folder} fold {summary['fold']}: out-of-fold {headline(summary)}")
     expected = read_split(folder / "split.csv", data.train).max() + 1
     if len(summaries) < expected:
         say(f"only {len(summaries)} of {expected} folds are finished; the others are not in this ensemble.")
-    say(f"{folder}: all out-of-fold faces ({overall['faces']}): {_figures(overall)}")
+    say(f"{folder}: all out-of-fold faces ({overall['faces']}): {headline(overall)}")
 
 
 def _print_blend(members: list[str], blend: Blend) -> None:
@@ -274,7 +274,3 @@ def _track_submission(
     with tracking.start(name, f"{name}-submit", "submit", settings, folder, mode, notes=notes, tags=tags) as tracker:
         tracker.summary({"uploaded": uploaded, "oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px})
         wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)
-
-
-def _figures(figures: dict) -> str:
-    return f"MAE {figures['mae_px']:.2f} px, NME {figures['nme']:.2f} %"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from foldmark.commands.wandb_runs import require_login
 from foldmark.core.errors import UserError
+from foldmark.core.metrics import HEADLINE_METRICS, TABLE_METRICS
 from foldmark.show.terminal import say_made
 from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT, one_line, within
 
@@ -13,19 +14,16 @@ if TYPE_CHECKING:
 
 NAME = "Foldmark: folds, faces, variants"
 CURVES = {
-    "held_out/nme": "NME of the held-out faces, %",
-    "held_out/mae_px": "MAE of the held-out faces, px",
-    "train/mae_px": "MAE in training, px",
+    **{f"held_out/{key}": f"{metric.axis} of the held-out faces" for key, metric in HEADLINE_METRICS.items()},
+    "train/mae_px": "MAE (px) in training",
     "train/loss": "loss",
     "train/lr": "learning rate",
     "machine/faces_per_second": "faces per second",
-    "machine/memory_mb": "peak memory, MB",
+    "machine/memory_mb": "peak memory (MB)",
 }
 # What variants are compared by; the lower the better.
 FIGURES = {
-    "oof_nme": "NME, %",
-    "oof_mae_px": "MAE, px",
-    "failures_over_8_percent": "faces over 8 %, %",
+    **{f"oof_{key}": metric.axis for key, metric in TABLE_METRICS.items()},
     "seconds": "seconds of training",
     "parameters": "parameters",
 }

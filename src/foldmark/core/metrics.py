@@ -1,4 +1,12 @@
-"""The figures that count: the competition's MAE in original pixels, the NME in percent, and the course's MSE."""
+"""The metrics: the competition's MAE in original pixels, the NME in percent, and the course's relative MSE.
+
+A new metric is one row of METRICS and its function. From there it is written to every fold's figures and to W&B, and shown in
+the terminal, the charts, `make compare`, the report and the parts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -7,9 +15,46 @@ from foldmark.core.faces import Faces
 FAILURE = 8.0  # percent; a face with a larger NME counts as failed
 
 
-def mae_px(points_px: np.ndarray, faces: Faces) -> float:
-    """The competition's metric: mean |predicted - true| over all coordinates, in original pixels."""
-    return float(np.abs(points_px - faces.points_px).mean())
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is computed and shown.
+
+    errors: from points_px (n, k, 2) and their n faces to an array (n, ...) that `reduce` makes one number of. shown:
+    "everywhere" is also in sentences, while a fold trains and as curves; "tables" is in all tables, "parts" only in those of
+    the course's parts.
+    """
+
+    label: str
+    unit: str
+    digits: int
+    errors: Callable[[np.ndarray, Faces], np.ndarray]
+    reduce: Callable[[np.ndarray], np.floating] = np.mean
+    shown: Literal["everywhere", "tables", "parts"] = "tables"
+
+    def score(self, points_px: np.ndarray, faces: Faces) -> float:
+        return float(self.reduce(self.errors(points_px, faces)))
+
+    def of_faces(self, points_px: np.ndarray, faces: Faces) -> np.ndarray:
+        """The metric of each face alone (n,)."""
+        return self.errors(points_px, faces).reshape(len(points_px), -1).mean(axis=1)
+
+    @property
+    def title(self) -> str:
+        """A table's heading, such as "NME %"."""
+        return f"{self.label} {self.unit}".strip()
+
+    @property
+    def axis(self) -> str:
+        """An axis's title, such as "NME (%)"."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def format(self, value: float) -> str:
+        return f"{value:.{self.digits}f}"
+
+
+def coordinate_errors_px(points_px: np.ndarray, faces: Faces) -> np.ndarray:
+    """|predicted - true| of each coordinate (n, k, 2), in original pixels. Their mean is the competition's metric."""
+    return np.abs(points_px - faces.points_px)
 
 
 def face_nme(points_px: np.ndarray, faces: Faces) -> np.ndarray:
@@ -17,6 +62,11 @@ def face_nme(points_px: np.ndarray, faces: Faces) -> np.ndarray:
     of the outer eye corners (Sagonas et al. 2013). Points are (n, k, 2) in original pixels."""
     distances = np.linalg.norm(points_px - faces.points_px, axis=2)
     return 100 * distances.mean(axis=1) / faces.eye_distance_px
+
+
+def face_failure(points_px: np.ndarray, faces: Faces) -> np.ndarray:
+    """100 for each face (n,) whose NME is over 8 %, 0 for the others."""
+    return 100.0 * (face_nme(points_px, faces) > FAILURE)
 
 
 def face_mse(points_px: np.ndarray, faces: Faces) -> np.ndarray:
@@ -34,12 +84,25 @@ def mean_face_px(training: Faces, faces: Faces) -> np.ndarray:
     return faces.boxes_px[:, None, :2] + mean * faces.boxes_px[:, None, 2:]
 
 
+METRICS = {
+    "mae_px": Metric("MAE", "px", 2, coordinate_errors_px, shown="everywhere"),
+    "nme": Metric("NME", "%", 2, face_nme, shown="everywhere"),
+    "median_nme": Metric("median NME", "%", 2, face_nme, np.median),
+    "failure_rate": Metric("failure rate", "%", 1, face_failure),
+    "mse": Metric("relative MSE", "", 5, face_mse, shown="parts"),
+}
+HEADLINE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown == "everywhere"}
+TABLE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown != "parts"}
+
+
 def scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
-    return {
-        "mae_px": mae_px(points_px, faces),
-        "nme": float(face_nme(points_px, faces).mean()),
-        "mse": float(face_mse(points_px, faces).mean()),
-    }
+    """Every metric of METRICS for predictions (n, k, 2) in original pixels of these n faces."""
+    return {key: metric.score(points_px, faces) for key, metric in METRICS.items()}
+
+
+def headline(values: Mapping[str, float]) -> str:
+    """The headline metrics among these scores in words: "MAE 3.21 px, NME 4.32 %"."""
+    return ", ".join(f"{metric.label} {metric.format(values[key])} {metric.unit}" for key, metric in HEADLINE_METRICS.items())
 
 
 def region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
@@ -51,8 +114,3 @@ def face_region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, np.ndarray
     """The NME in percent (n,) of each face in each region of the markup."""
     distances = np.linalg.norm(points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
     return {name: 100 * distances[:, points].mean(axis=1) for name, points in faces.markup.regions.items()}
-
-
-def failures(nme: np.ndarray) -> float:
-    """The share of faces, in percent, whose NME (n,) is over 8 %."""
-    return float(100 * (nme > FAILURE).mean())

@@ -19,7 +19,7 @@ from foldmark.core.config import CONFIG_FOLDER
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
-from foldmark.core.metrics import face_nme, failures, region_nme, scores
+from foldmark.core.metrics import TABLE_METRICS, face_nme, region_nme, scores
 from foldmark.data.sets import Data
 from foldmark.ensemble.ensemble import Oof, load_model, read_experiment_oof
 from foldmark.ensemble.oof import Blend, blend_oof
@@ -35,8 +35,9 @@ RESAMPLES = 2000
 BASELINE = "seed"  # the row to beat stands first
 
 # What a wide terminal and the report show; runs/compare.csv has the regions as well.
-SHOWN = ["experiment", "folds", "MAE px", "NME %", "95 %", "over 8 %", "to the best", "moves %", "minutes", "parameters"]
-NARROW = ["experiment", "folds", "MAE px", "NME %", "95 %", "over 8 %", "moves %"]
+METRIC_TITLES = [metric.title for metric in TABLE_METRICS.values()]
+SHOWN = ["experiment", "folds", *METRIC_TITLES, "95 %", "to the best", "moves %", "minutes", "parameters"]
+NARROW = ["experiment", "folds", *METRIC_TITLES, "95 %", "moves %"]
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,8 @@ def _blend_row(blended: BestBlend, best: Variant, rows: list[dict]) -> dict:
 def _figures(points_px: np.ndarray, nme: np.ndarray, faces: Faces) -> dict[str, str]:
     figures = scores(points_px, faces)
     low, high = resampled_interval(nme, faces.groups)
-    return {
-        "MAE px": f"{figures['mae_px']:.2f}",
-        "NME %": f"{figures['nme']:.2f}",
-        "95 %": f"{low:.2f} to {high:.2f}",
-        "over 8 %": f"{failures(nme):.1f} %",
-    }
+    shown = {metric.title: metric.format(figures[key]) for key, metric in TABLE_METRICS.items()}
+    return {**shown, "95 %": f"{low:.2f} to {high:.2f}"}
 
 
 def _regions(points_px: np.ndarray, faces: Faces) -> dict[str, str]:

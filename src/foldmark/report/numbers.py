@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 
 from foldmark.commands.pipeline import mean_face_scores
-from foldmark.core.metrics import FAILURE, failures, mean_face_px, region_nme
+from foldmark.core.metrics import TABLE_METRICS, headline, mean_face_px, region_nme
 from foldmark.ensemble.calibration import draw_reliability, reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
@@ -26,7 +26,6 @@ def summary(results: Results) -> tuple[str, Section]:
     run, faces = results.runs[0], results.faces
     config, folds = run.config, finished_folds(run.folder)
     low, high = resampled_interval(results.nme, faces.groups)
-    mae_low, mae_high = resampled_interval(results.mae_px, faces.groups)
     photos = len(set(faces.groups))
     together = len(set(zip(faces.groups, results.folds, strict=True))) == photos
     split = (
@@ -55,11 +54,8 @@ def summary(results: Results) -> tuple[str, Section]:
     mean_face = mean_face_scores(run, folds)
     seconds = sum(read_summary(one.fold_folder(fold))["seconds"] for one in results.runs for fold in finished_folds(one.folder))
     rows = {
-        "NME": f"{results.nme.mean():.2f} % ({low:.2f} to {high:.2f})",
-        "MAE": f"{results.mae_px.mean():.2f} px ({mae_low:.2f} to {mae_high:.2f})",
-        "Median face's NME": f"{np.median(results.nme):.2f} %",
-        f"Faces over {FAILURE:g} % NME": f"{failures(results.nme):.1f} %",
-        "Mean training face laid into each box": f"{mean_face['nme']:.2f} % NME, {mean_face['mae_px']:.2f} px MAE",
+        **_scores(results, np.ones(len(results.rows), bool)),
+        "Mean training face in each box": headline(mean_face),
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
         "Training time, all folds": f"{seconds / 60:.0f} min",
@@ -102,16 +98,24 @@ def sources(results: Results) -> Section:
 
 def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dict[str, str]:
     groups = results.faces.take(chosen).groups
-    low, high = resampled_interval(results.nme[chosen], groups)
-    mae_low, mae_high = resampled_interval(results.mae_px[chosen], groups)
     return {
         title: name,
         "faces": f"{chosen.sum():,}",
         "photos": f"{len(set(groups)):,}",
-        "MAE px": f"{results.mae_px[chosen].mean():.2f} ({mae_low:.2f} to {mae_high:.2f})",
-        "NME %": f"{results.nme[chosen].mean():.2f} ({low:.2f} to {high:.2f})",
-        f"over {FAILURE:g} %": f"{failures(results.nme[chosen]):.1f} %",
+        **_scores(results, chosen),
     }
+
+
+def _scores(results: Results, chosen: np.ndarray) -> dict[str, str]:
+    """The metrics of the chosen faces, with their 95 % intervals where they are means."""
+    points_px, faces = results.points_px[chosen], results.faces.take(chosen)
+    shown = {}
+    for metric in TABLE_METRICS.values():
+        shown[metric.title] = metric.format(metric.score(points_px, faces))
+        if metric.reduce is np.mean:
+            low, high = resampled_interval(metric.of_faces(points_px, faces), faces.groups)
+            shown[metric.title] += f" ({metric.format(low)} to {metric.format(high)})"
+    return shown
 
 
 def cumulative(results: Results) -> Section:

@@ -11,7 +11,7 @@ import pandas
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import face_nme, face_region_nme, failures, region_nme, scores
+from foldmark.core.metrics import METRICS, face_nme, face_region_nme, region_nme, scores
 from foldmark.show.tracker import Tracker
 from foldmark.submission.format import provenance_path
 from foldmark.submission.record import Provenance
@@ -19,7 +19,7 @@ from foldmark.submission.record import Provenance
 # Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.
 SECTIONS = {
     **dict.fromkeys(("loss", "lr"), "train"),
-    **dict.fromkeys(("mae_px", "nme", "mse", "mse_crop"), "held_out"),
+    **dict.fromkeys((*METRICS, "mse_crop"), "held_out"),
     **dict.fromkeys(("seconds", "faces_per_second", "memory_mb"), "machine"),
 }
 SHOWN_FACES, PICTURE_SETS = 12, 5  # while a fold trains: so many held-out faces, about so many times
@@ -126,8 +126,7 @@ def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: flo
     if tracker.running:
         oof = {f"oof_{key}": value for key, value in scores(points_px, faces).items()}
         regions = {f"region/{name}": value for name, value in region_nme(points_px, faces).items()}
-        over = failures(face_nme(points_px, faces))
-        tracker.summary({**oof, "failures_over_8_percent": over, "faces": len(faces), **regions, **more})
+        tracker.summary({**oof, "faces": len(faces), **regions, **more})
 
 
 def log_model(tracker: Tracker, name: str, checkpoint: Path, figures: dict, *, used: bool = False) -> None:

@@ -17,7 +17,7 @@ from foldmark.core.config import Config, TrainConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, write_text
-from foldmark.core.metrics import scores
+from foldmark.core.metrics import METRICS, scores
 from foldmark.models.checkpoint import PREVIOUS, latest_checkpoint, push_checkpoint, save_checkpoint
 from foldmark.models.device import Speed, measure_speed, peak_memory_mb
 from foldmark.models.inference import predict_points
@@ -102,10 +102,7 @@ def train_fold(run: Run, fold: int, device: torch.device, on_epoch: OnEpoch, on_
             "seconds": round(seconds, 2),
             "faces_per_second": round(steps_per_epoch * config.train.batch / seconds, 1),
             "memory_mb": memory and round(memory),
-            "mae_px": None,
-            "nme": None,
-            "mse": None,
-            "mse_crop": None,
+            **dict.fromkeys([*METRICS, "mse_crop"]),
         }
         points_px = None
         if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
