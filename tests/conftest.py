@@ -1,10 +1,14 @@
-"""Shared by the tests: a small synthetic data set, the real one where it is, and Foldmark run as a real process."""
+"""Shared by the tests: a small synthetic data set, the real one where it is, and Foldmark's command line."""
 
 import os
+import shutil
 import signal
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
+
+# Tests run side by side, and the nets in them are too small to share out: threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
@@ -12,13 +16,11 @@ import pytest
 from foldmark.core.faces import Faces
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.synthetic import write_synthetic_faces
+from tests.commandline import run_in_process, run_process
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("foldmark", deadline=None)
 hypothesis.settings.load_profile("foldmark")
-
-# Tests run side by side, and the nets in them are too small to share out: threads would only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and the processes that the tests start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,8 +39,6 @@ def synthetic_root(tmp_path_factory) -> Path:
 @pytest.fixture
 def data_root(synthetic_root, tmp_path) -> Path:
     """A copy of the synthetic set that a test may damage."""
-    import shutil
-
     return Path(shutil.copytree(synthetic_root, tmp_path / "set"))
 
 
@@ -68,19 +68,14 @@ def workplace(tmp_path) -> Path:
 
 @pytest.fixture
 def foldmark(workplace):
-    """Run `foldmark ...` as a process in the workplace; gives the finished process."""
+    """Run `foldmark ...` in the workplace, in this process; gives what a finished process would be."""
+    return partial(run_in_process, workplace)
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-c", "from foldmark.cli import main; main()", *map(str, arguments)],
-            cwd=workplace,
-            env={**os.environ, "WANDB_MODE": "disabled", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
 
-    return run
+@pytest.fixture
+def foldmark_process(workplace):
+    """Run `foldmark ...` in the workplace as a process of its own; gives the finished process."""
+    return partial(run_process, workplace)
 
 
 # A run of seconds: small crops, one epoch, two folds; at a low rate, so that three steps cannot throw the net far off.
