@@ -292,11 +292,11 @@ def test_what_cannot_be_done_is_one_sentence(foldmark, at_work, test_list):
     assert not (at_work / "photos").exists()
 
 
-def test_without_dlib_it_says_how_to_get_it(foldmark, at_work, test_list, tmp_path):
+def test_without_dlib_it_says_how_to_get_it(foldmark_process, at_work, test_list, tmp_path):
     (tmp_path / "without").mkdir()
     (tmp_path / "without/dlib.py").write_text("raise ImportError('not here')")
     photo(test_list).save(at_work / "photos-of-mine/one.png")
-    done = foldmark("photos", "photos-of-mine", "--name", "mine", PYTHONPATH=f"{tmp_path / 'without'}:{REPOSITORY / 'src'}")
+    done = foldmark_process("photos", "photos-of-mine", "--name", "mine", PYTHONPATH=f"{tmp_path / 'without'}:{REPOSITORY / 'src'}")
     assert_refused(done, "dlib", "make photos")
 
 
