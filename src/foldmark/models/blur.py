@@ -6,7 +6,6 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import ResNet
 
 # The places where torchvision's ResNet18 subsamples after its first conv.
 STAGES = {"all": ("maxpool", "layer2", "layer3", "layer4"), "early": ("maxpool", "layer2"), "late": ("layer3", "layer4")}
@@ -40,8 +39,8 @@ class BlurredConv(nn.Conv2d):
         return super().forward(self.blur(maps))
 
 
-def anti_alias(net: ResNet, where: str, taps: int) -> ResNet:
-    """Put a blur before the subsampling of these stages of a ResNet of basic blocks, in place.
+def anti_alias(net: nn.Module, where: str, taps: int) -> nn.Module:
+    """Put a blur before the subsampling of these stages of torchvision's ResNet of basic blocks, in place.
 
     The strided max-pool becomes a dense one and a blur; a strided block computes its first conv densely and blurs before
     the second, and blurs its shortcut before the 1x1 conv. The first conv keeps its stride: computed densely, it would take

@@ -1,7 +1,6 @@
 """The nets: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
 
 import torch
-import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,8 +37,10 @@ class ResNet18(nn.Module):
     `model.blur` says: the maps of its four stages, at a 4th, 8th, 16th and 32nd of the crop."""
 
     def __init__(self, config: Config) -> None:
+        from torchvision.models import resnet18  # takes two seconds, which a CNN need not wait for
+
         super().__init__()
-        net = torchvision.models.resnet18(weights=None)
+        net = resnet18(weights=None)
         net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         if config.model.blur != "none":
             anti_alias(net, config.model.blur, config.model.blur_size)

@@ -5,7 +5,6 @@ from urllib.error import URLError
 
 import torch
 from torch import nn
-from torchvision.models import ResNet18_Weights
 
 from foldmark.core.errors import UserError
 from foldmark.models.checkpoint import LAST, load_checkpoint
@@ -43,6 +42,8 @@ def load_fold(net: nn.Module, run: Run, fold: int) -> None:
 
 
 def _downloaded() -> dict[str, torch.Tensor]:
+    from torchvision.models import ResNet18_Weights  # takes two seconds, which other nets need not wait for
+
     try:
         return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
