@@ -17,7 +17,7 @@ import pytest
 
 from foldmark.commands.wandb_runs import dashboard, sync
 from foldmark.core.errors import UserError
-from foldmark.show.tracker import start
+from foldmark.show.tracker import RunInfo, start
 from tests.conftest import REPOSITORY, assert_refused
 
 SOURCE = REPOSITORY / "src"
@@ -43,10 +43,11 @@ FOLD = """
 import sys
 from pathlib import Path
 import numpy as np
-from foldmark.show.tracker import start
+from foldmark.show.tracker import RunInfo, start
 config = {"train": {"lr": 0.001, "epochs": 4}, "fold": 1}
 about = {"notes": "a try", "tags": ["real faces", "cells head"]}
-with start("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), "offline", **about) as tracker:
+run = RunInfo("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), **about)
+with start(run, "offline") as tracker:
     for epoch in EPOCHS:
         tracker.log({"val/nme": 10.0 - epoch}, epoch)
         pictures = [(np.full((30, 40, 3), 50 * i, np.uint8), f"face {i}") for i in range(3)]
@@ -161,7 +162,7 @@ def test_nothing_is_imported_or_written_when_disabled(outside, tmp_path):
 def test_an_unknown_mode_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "onlien")
     with pytest.raises(UserError, match="WANDB_MODE=onlien"):
-        start("e", "n", "train", {}, tmp_path)
+        start(RunInfo("e", "n", "train", {}, tmp_path))
 
 
 def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):

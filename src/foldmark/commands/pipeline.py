@@ -23,6 +23,7 @@ from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, store
 from foldmark.show import tracker as tracking
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.tracker import RunInfo
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.submission.format import provenance_path, write_submission
 from foldmark.submission.kaggle import upload_submission
@@ -88,7 +89,7 @@ def train_one(
     label = f"{run.folder.name}-fold{fold}"
     with (
         only_process(folder, "another process trains this fold"),
-        tracking.start(name, label, job_type, settings, folder, wandb_mode, notes=notes, tags=tags) as tracker,
+        tracking.start(RunInfo(name, label, job_type, settings, folder, notes, tags), wandb_mode) as tracker,
     ):
 
         def on_epoch(metrics: dict, points_px: np.ndarray | None) -> None:
@@ -196,7 +197,7 @@ def _track_ensemble(
     }
     config, folder = record.experiments[0].config, RUNS / name / "ensemble"
     tags = wandb_view.tags(config, synthetic=data.synthetic)
-    with tracking.start(name, f"{name}-ensemble", "ensemble", settings, folder, mode, notes=notes, tags=tags) as tracker:
+    with tracking.start(RunInfo(name, f"{name}-ensemble", "ensemble", settings, folder, notes, tags), mode) as tracker:
         if not tracker.running:
             return
         first = open_run(members[0], config, data)
@@ -271,6 +272,6 @@ def _track_submission(
 ) -> None:
     folder = RUNS / name / "submit"
     settings, tags = {"competition": competition}, wandb_view.tags(record.experiments[0].config, synthetic=data.synthetic)
-    with tracking.start(name, f"{name}-submit", "submit", settings, folder, mode, notes=notes, tags=tags) as tracker:
+    with tracking.start(RunInfo(name, f"{name}-submit", "submit", settings, folder, notes, tags), mode) as tracker:
         tracker.summary({"uploaded": uploaded, "oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px})
         wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 from foldmark.show.terminal import say
-from foldmark.show.tracker import NETWORK_LIMIT, one_line, stay_in_this_folder, within
+from foldmark.show.tracker import NETWORK_LIMIT, call_with_limit, shorten_error, stay_in_this_folder
 
 # A run that is being made is written to at least every 15 seconds.
 STILL_WRITTEN = 60  # seconds
@@ -58,11 +58,13 @@ def require_login() -> str:
     if not wandb.login(prompt=False, verify=False):
         raise UserError("W&B: not logged in; run `.venv/bin/wandb login` once, then the same command again.")
     try:
-        return within(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
+        return call_with_limit(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
     except TimeoutError:
         raise UserError("W&B: its server does not answer; look at the network, then run the same command again.") from None
     except Exception as error:
-        raise UserError(f"W&B: the login does not work ({one_line(error)}); look at the network and `wandb login`.") from None
+        raise UserError(
+            f"W&B: the login does not work ({shorten_error(error)}); look at the network and `wandb login`."
+        ) from None
 
 
 def _runs_folder(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from foldmark.commands.wandb_runs import require_login
 from foldmark.core.errors import UserError
 from foldmark.core.metrics import HEADLINE_METRICS, TABLE_METRICS
 from foldmark.show.terminal import say_made
-from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT, one_line, within
+from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT, call_with_limit, shorten_error
 
 # W&B's library for this is an extra; only `make workspace` has a use for it.
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def save_workspace() -> None:
     _require_library()
     page = workspace(require_login())
     try:
-        within(UPLOAD_LIMIT, page.save)
+        call_with_limit(UPLOAD_LIMIT, page.save)
     except Exception as error:
-        raise UserError(f"W&B: the workspace was not saved ({one_line(error)}); make sync first, then this again.") from None
+        raise UserError(f"W&B: the workspace was not saved ({shorten_error(error)}); make sync first, then this again.") from None
     say_made(f"{NAME}, {page.url}", "open that page")
 
 

@@ -1,7 +1,7 @@
-"""How to talk to Weights & Biases safely: one run a fold, the folds of an experiment in one group.
+"""Weights & Biases (W&B) runs that cannot harm a training: one run a fold, the folds of an experiment in one group.
 
-`metrics.csv` in the run folder is the truth; W&B only shows it, what of it stands in `wandb_view`. So trouble with W&B costs
-one warning and the view, never the training: every call is caught, and none may take longer than its limit.
+`metrics.csv` in the run folder is the truth, and W&B only shows it. So trouble with W&B costs one warning and the view: every
+call is caught, and none may take longer than its limit.
 """
 
 import os
@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
+from foldmark.show.terminal import plain_text
 
 PROJECT = "foldmark"
 ID_FILE = "wandb_id.txt"
@@ -26,20 +28,33 @@ START_LIMIT, NETWORK_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 15, 60
 UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
 
+@dataclass(frozen=True)
+class RunInfo:
+    """What a W&B run is about. Its id is kept in `folder`, so that a resumed fold goes on with the same run."""
+
+    experiment: str  # the group of its folds
+    name: str
+    job_type: str
+    config: dict
+    folder: Path
+    notes: str = ""
+    tags: Sequence[str] = ()
+
+
 class Tracker:
-    """What one W&B run is told; a context manager that finishes it. Without a run it does nothing."""
+    """One W&B run to log to; a context manager that finishes it. Without a run it does nothing."""
 
     def __init__(self, run: Any = None):
         self._run = run
 
     @property
     def running(self) -> bool:
-        """Whether anybody looks: what takes time to draw need not be drawn for nobody."""
+        """Whether there is a run, so that pictures are worth drawing."""
         return self._run is not None
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
         """Numbers of one step, None for the next one. W&B drops a step lower than the run's last one."""
-        self._tell(lambda run: run.log(values, step=step))
+        self._call(lambda run: run.log(values, step=step))
 
     def show(self, build: Callable[[Any], dict[str, Any]], step: int | None = None, seconds: float = CALL_LIMIT) -> None:
         """Pictures, tables and charts: `build` makes them from the wandb module, by the keys they are logged under."""
@@ -49,15 +64,15 @@ class Tracker:
 
             run.log(build(wandb), step=step)
 
-        self._tell(send, seconds)
+        self._call(send, seconds)
 
     def artifact(
         self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, copied: bool = True, used: bool = False
     ) -> None:
-        """A version of the artifact `name`: what this run made or, if `used`, what it was made from.
+        """A version of the artifact `name` that this run made or, if `used`, was made from.
 
-        W&B tells versions by their content, so a file that another run logged is that run's version again. It knows uses
-        only online: offline, the metadata of what is made has to say them. Files that will not change need not be `copied`
+        W&B knows versions by their content, so a file that another run logged is that run's version again. Uses are recorded
+        online only: offline, name them in the metadata of what is made. Files that will not change need not be `copied`
         until they are uploaded.
         """
 
@@ -66,7 +81,7 @@ class Tracker:
 
             if used and run.offline:
                 return
-            artifact = wandb.Artifact(_plain(name), type=kind, metadata=metadata)
+            artifact = wandb.Artifact(_allowed(name), type=kind, metadata=metadata)
             for path in files:
                 artifact.add_file(str(path), policy="mutable" if copied else "immutable", skip_cache=True)
             if used:
@@ -74,15 +89,15 @@ class Tracker:
             else:
                 run.log_artifact(artifact)
 
-        self._tell(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
+        self._call(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
 
     def summary(self, values: dict[str, Any]) -> None:
         """The figures that stand for the whole run."""
-        self._tell(lambda run: run.summary.update(values))
+        self._call(lambda run: run.summary.update(values))
 
     def finish(self, failed: bool = False) -> None:
         limit = FINISH_LIMIT if self._run is None or self._run.offline else UPLOAD_LIMIT + FINISH_LIMIT
-        self._tell(lambda run: run.finish(exit_code=int(failed)), limit)
+        self._call(lambda run: run.finish(exit_code=int(failed)), limit)
         self._run = None
 
     def __enter__(self) -> "Tracker":
@@ -91,29 +106,19 @@ class Tracker:
     def __exit__(self, kind: type | None, *_: object) -> None:
         self.finish(failed=kind is not None)
 
-    def _tell(self, call: Callable[[Any], Any], seconds: float = CALL_LIMIT) -> None:
+    def _call(self, call: Callable[[Any], Any], seconds: float = CALL_LIMIT) -> None:
         run = self._run
         if run is None:
             return
         try:
-            within(seconds, lambda: call(run))
+            call_with_limit(seconds, lambda: call(run))
         except Exception as error:
             self._run = None
             _go_on_without(error)
 
 
-def start(
-    experiment: str,
-    name: str,
-    job_type: str,
-    config: dict,
-    folder: Path,
-    mode: str = "offline",
-    *,
-    notes: str = "",
-    tags: Sequence[str] = (),
-) -> Tracker:
-    """Start a W&B run under wandb/ in the current folder, or go on with the one whose id `folder` holds.
+def start(run: RunInfo, mode: str = "offline") -> Tracker:
+    """Start a W&B run under wandb/ in the current folder, or go on with the one whose id its folder holds.
 
     `mode` is offline, online or disabled; the environment variable WANDB_MODE replaces the default, offline. Online
     without a login or a network becomes offline. Raises UserError for any other mode.
@@ -126,33 +131,32 @@ def start(
     if mode == "disabled":
         return Tracker()
     stay_in_this_folder()
-    about = {"group": experiment, "name": name, "job_type": job_type, "config": config, "notes": notes or None, "tags": tags}
     try:
         if mode == "online":
             try:
-                return Tracker(within(START_LIMIT, lambda: _init(about, folder, "online")))
+                return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "online")))
             except Exception as error:
-                print(f"W&B: {name} stays offline ({one_line(error)}); `make sync` uploads it later.", file=sys.stderr)
+                _warn(f"W&B: {run.name} stays offline ({shorten_error(error)}); `make sync` uploads it later.")
                 _tear_down()  # or its service would still hold the run's id
                 mode = "offline"
-        return Tracker(within(START_LIMIT, lambda: _init(about, folder, mode)))
+        return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, mode)))
     except Exception as error:
         _go_on_without(error)
         return Tracker()
 
 
 def stay_in_this_folder() -> None:
-    """Keep W&B from writing outside wandb/, and from looking up a host name even for an offline run. Where the user has set
-    folders, they hold. These are relative, so that an experiment's folder can move between training and upload."""
+    """Keep W&B from writing outside wandb/, and from looking up a host name for an offline run. Folders that the user has set
+    are kept. These are relative, so that an experiment's folder can move between training and upload."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_DATA_DIR", "wandb")
     os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")
 
 
-def _init(about: dict, folder: Path, mode: str) -> Any:
+def _init(run: RunInfo, mode: str) -> Any:
     import wandb
 
-    # W&B's own settings, and not only the run's, must be silent: some warnings are printed outside any run.
+    # W&B's own settings must be silent, too: some warnings are printed outside any run.
     wandb.setup(settings=wandb.Settings(silent=True, mode=mode))
     if mode == "online" and not wandb.login(prompt=False, verify=False):
         raise ConnectionError("not logged in, `wandb login` does that")
@@ -163,7 +167,7 @@ def _init(about: dict, folder: Path, mode: str) -> Any:
         disable_git=True,
         init_timeout=NETWORK_LIMIT,
         finish_timeout=FINISH_LIMIT / 2 if mode == "offline" else UPLOAD_LIMIT,
-        # A run may be shown to others: neither the machine's name nor where it keeps its files is theirs to know.
+        # A run may be shown to others: it holds neither the machine's name nor its paths.
         host="",
         program="foldmark",
         x_executable="python",
@@ -172,29 +176,39 @@ def _init(about: dict, folder: Path, mode: str) -> Any:
         x_save_requirements=False,
     )
     return wandb.init(
-        project=PROJECT, dir=".", mode=mode, id=_run_id(folder, about["name"]), resume="allow", settings=settings, **about
+        project=PROJECT,
+        dir=".",
+        mode=mode,
+        id=_run_id(run.folder, run.name),
+        resume="allow",
+        settings=settings,
+        group=run.experiment,
+        name=run.name,
+        job_type=run.job_type,
+        config=run.config,
+        notes=run.notes or None,
+        tags=run.tags,
     )
 
 
 def _run_id(folder: Path, name: str) -> str:
-    """The id kept in `folder`, made at the first start. It begins with the run's name, because the dashboard's list
-    shows ids."""
+    """The id kept in `folder`, new at the first start. It begins with the run's name, because the dashboard lists ids."""
     path = folder / ID_FILE
     kept = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
     if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
         return kept
-    made = f"{_plain(name)[:80]}-{secrets.token_hex(3)}"
-    write_text(path, made + "\n")
-    return made
+    new = f"{_allowed(name)[:80]}-{secrets.token_hex(3)}"
+    write_text(path, new + "\n")
+    return new
 
 
-def _plain(name: str) -> str:
-    """The name in the letters that W&B allows for ids and artifacts."""
+def _allowed(name: str) -> str:
+    """The name in the characters that W&B allows for ids and artifacts."""
     return re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
 
 
-def within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of `call`, made in a thread that is left behind when it takes longer (TimeoutError)."""
+def call_with_limit(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of `call`, which runs in a thread. Raises TimeoutError when it takes longer; the thread is left behind."""
     outcome = Future()
 
     def work() -> None:
@@ -208,7 +222,7 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _go_on_without(error: Exception) -> None:
-    print(f"W&B: going on without it ({one_line(error)}); metrics.csv has everything.", file=sys.stderr)
+    _warn(f"W&B: going on without it ({shorten_error(error)}); metrics.csv has everything.")
     # Else W&B's exit hook prints a traceback, or waits for a dead service, when the process ends.
     _tear_down()
 
@@ -220,8 +234,13 @@ def _tear_down() -> None:
         wandb.teardown()
 
     with suppress(Exception):
-        within(5, tear_down)
+        call_with_limit(5, tear_down)
 
 
-def one_line(error: Exception) -> str:
+def _warn(text: str) -> None:
+    print(plain_text(text), file=sys.stderr)
+
+
+def shorten_error(error: Exception) -> str:
+    """An error's message on one line, cut to 120 characters."""
     return " ".join(str(error).split())[:120] or type(error).__name__
