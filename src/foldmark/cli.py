@@ -101,9 +101,9 @@ def check_submission(
 
     path = _named(file)
     _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark.submission.format import report_submission
+    from foldmark.commands.submission_checks import check_csv
 
-    report_submission(path, data.test, settings.crop)
+    check_csv(path, data, settings.crop)
 
 
 @app.command()
@@ -113,23 +113,23 @@ def verify(file: File, data_root: DataRoot = Path("data"), device: Device = "aut
 
     path = _named(file)
     data = find_data_or_synthesise(data_root, "ibug")
-    from foldmark.submission import verify
+    from foldmark.commands.submission_checks import verify_csv
 
-    verify.verify(path, data, device)
+    verify_csv(path, data, device)
 
 
 @app.command()
 def score(file: File, leaderboard: Annotated[str, typer.Argument(help="The score that the leaderboard shows.")]) -> None:
-    """Note the leaderboard's answer to a competition file in submissions/ledger.csv."""
-    from foldmark.submission.ledger import note_score
+    """Note the leaderboard score of a competition file in submissions/ledger.csv."""
+    from foldmark.commands.submission_checks import add_score
 
-    note_score(_named(file), leaderboard)
+    add_score(_named(file), leaderboard)
 
 
 @app.command()
 def ledger() -> None:
-    """Show submissions/ledger.csv, and how well out-of-fold figures foretold the leaderboard."""
-    from foldmark.submission.ledger import show_ledger
+    """Show submissions/ledger.csv, and how well out-of-fold figures predicted the leaderboard."""
+    from foldmark.commands.submission_checks import show_ledger
 
     show_ledger()
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldmark.core.config import Config, config_text, load_config
+from foldmark.core.config import Config, CropConfig, config_text, load_config
 from foldmark.core.errors import UserError
 from foldmark.data.folds import group_faces, make_folds, read_split, write_split
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import read_imm
 from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
-from foldmark.submission.format import check_submission, write_submission
+from foldmark.submission.format import FORMATS
 from tests.conftest import REPOSITORY, assert_refused
 from tests.data.test_ibug import face, xml_file
 from tests.data.test_imm import asf
@@ -153,7 +153,7 @@ def test_damaged_split_files(tmp_path, synthetic_faces, split, data):
 @pytest.fixture(scope="module")
 def submission(synthetic_faces, tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("submission") / "a.csv"
-    write_submission(path, synthetic_faces.points_px[:2], synthetic_faces.take(np.arange(2)))
+    FORMATS["ibug"].write(path, synthetic_faces.points_px[:2], synthetic_faces.take(np.arange(2)), CropConfig())
     return path.read_bytes()
 
 
@@ -163,7 +163,7 @@ def test_damaged_submissions(tmp_path, synthetic_faces, submission, data):
     content = data.draw(damages(submission))
     (tmp_path / "a.csv").write_bytes(content)
     try:
-        check_submission(tmp_path / "a.csv", synthetic_faces.take(np.arange(2)))
+        FORMATS["ibug"].check(tmp_path / "a.csv", synthetic_faces.take(np.arange(2)), CropConfig())
     except UserError as error:
         refused(error, "a.csv")
         return

@@ -1,6 +1,5 @@
-"""The competition file and its upload."""
+"""The competition file: written, read back and checked."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
-from foldmark.submission.format import check_submission, write_submission
-from foldmark.submission.kaggle import upload_submission
+from foldmark.submission.format import FORMATS
+
+KAGGLE, CROP = FORMATS["ibug"], CropConfig()
 
 
 def plain_face() -> np.ndarray:
@@ -52,7 +53,7 @@ def faces() -> Faces:
 @pytest.fixture
 def written(faces, tmp_path) -> Path:
     path = tmp_path / "submissions" / "resnet18.csv"
-    write_submission(path, faces.points_px, faces)
+    KAGGLE.write(path, faces.points_px, faces, CROP)
     return path
 
 
@@ -64,7 +65,7 @@ def test_the_file_is_as_the_competition_wants_it(faces, written):
     for face, point, axis in [(0, 0, 0), (0, 0, 1), (1, 3, 0), (2, 67, 1)]:
         index = face * 136 + 2 * point + axis
         assert lines[1 + index] == f"{index},{faces.points_px[face, point, axis]:.4f}"
-    check_submission(written, faces)
+    KAGGLE.check(written, faces, CROP)
 
 
 boxes = st.tuples(st.floats(-500, 2000), st.floats(-500, 2000), st.floats(30, 3000), st.floats(0.85, 1.15))
@@ -79,7 +80,7 @@ def test_any_plausible_points_are_read_back_to_a_tenthousandth(tmp_path_factory,
     noise = np.random.default_rng(seed).normal(0, 0.02, faces.points_px.shape)
     points_px = centre + (faces.points_px - centre) * scale + (noise + shift) * sides
     path = tmp_path_factory.getbasetemp() / "plausible.csv"
-    write_submission(path, points_px, faces)
+    KAGGLE.write(path, points_px, faces, CROP)
     read_px = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1].reshape(points_px.shape)
     assert np.abs(read_px - points_px).max() <= 1e-4
 
@@ -111,7 +112,7 @@ def test_a_defect_of_form_is_named_with_its_line(name, faces, written):
     damage, words = FORM[name]
     written.write_text("".join(line + "\n" for line in damage(written.read_text().splitlines())))
     with pytest.raises(UserError) as refusal:
-        check_submission(written, faces)
+        KAGGLE.check(written, faces, CROP)
     for word in [str(written), *words]:
         assert word in str(refusal.value)
 
@@ -121,7 +122,7 @@ def test_a_file_that_cannot_be_read_is_named(faces, tmp_path):
     binary.write_bytes(b"\xff\xfe\x00\x81")
     for path, word in [(tmp_path / "none.csv", "make csv"), (tmp_path, "cannot be read"), (binary, "not a text file")]:
         with pytest.raises(UserError, match=word):
-            check_submission(path, faces)
+            KAGGLE.check(path, faces, CROP)
 
 
 def one_wild_point(points_px):
@@ -157,7 +158,7 @@ def test_implausible_points_are_never_written(name, faces, written):
     change, face, word = WRONG_VALUES[name]
     before = written.read_bytes()
     with pytest.raises(UserError) as refusal:
-        write_submission(written, change(faces.points_px.copy()), faces)
+        KAGGLE.write(written, change(faces.points_px.copy()), faces, CROP)
     assert f"set/face_{face}.jpg (face {face + 1} of 3, Ids {face * 136} to {face * 136 + 135})" in str(refusal.value)
     assert word in str(refusal.value)
     assert written.read_bytes() == before
@@ -169,111 +170,20 @@ def test_implausible_points_in_a_file_are_refused(faces, written):
     lines[1 + 136 + 61] = f"{136 + 61},5000.0"
     written.write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=r"set/face_1.jpg .*Ids 136 to 271.*a point lies"):
-        check_submission(written, faces)
+        KAGGLE.check(written, faces, CROP)
 
 
 def test_points_for_another_number_of_faces_are_refused(faces, tmp_path):
     with pytest.raises(UserError, match=r"\(2, 68, 2\).*3 faces"):
-        write_submission(tmp_path / "short.csv", faces.points_px[:2], faces)
+        KAGGLE.write(tmp_path / "short.csv", faces.points_px[:2], faces, CROP)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_truth_of_every_real_face_is_plausible(real_root, real_faces, tmp_path):
-    write_submission(tmp_path / "truth.csv", real_faces.points_px, real_faces)
+    KAGGLE.write(tmp_path / "truth.csv", real_faces.points_px, real_faces, CROP)
     middle = real_faces.boxes_px[:, :2] + real_faces.boxes_px[:, 2:] / 2
     off = (real_faces.points_px.mean(axis=1) - middle) / real_faces.boxes_px[:, 2:].max(axis=1, keepdims=True)
     assert np.abs(off.mean(axis=0)).max() < 0.06
     test = read_ibug(real_root / IBUG_FOLDER / TEST_XML, with_points=False)
     with pytest.raises(UserError, match=f"of {len(test) * 136:,} rows"):
-        check_submission(tmp_path / "truth.csv", test)
-
-
-@pytest.fixture
-def kaggle(tmp_path, monkeypatch):
-    """Puts a `kaggle` in front of the PATH that notes its arguments, prints `output` and ends with `code`."""
-    for name in ("API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR"):
-        monkeypatch.delenv(f"KAGGLE_{name}", raising=False)
-    home, tools = tmp_path / "home", tmp_path / "tools"
-    home.mkdir()
-    tools.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "environment" / "python"))
-
-    def install(output: str, code: int = 0, folder: Path = tools) -> Path:
-        monkeypatch.setenv("KAGGLE_API_TOKEN", "a token")
-        folder.mkdir(exist_ok=True)
-        tool = folder / "kaggle"
-        tool.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {tmp_path}/arguments\nprintf '{output}'\nexit {code}\n")
-        tool.chmod(0o755)
-        return tmp_path / "arguments"
-
-    return install
-
-
-def test_an_upload_calls_the_kaggle_tool(faces, written, kaggle, capsys):
-    arguments = kaggle("100%%|#####| 2.1M/2.1M\\nSuccessfully submitted to Keypoints\\n")
-    assert upload_submission(written, faces, competition="keypoints", message="five folds", synthetic=False)
-    assert arguments.read_text().splitlines() == [
-        *("competitions", "submit", "-c", "keypoints", "-f", str(written), "-m", "five folds"),
-    ]
-    assert "Successfully submitted" in capsys.readouterr().out
-
-
-def test_the_kaggle_tool_is_found_beside_python(faces, written, kaggle, tmp_path):
-    arguments = kaggle("Successfully submitted\\n", folder=tmp_path / "environment")
-    assert upload_submission(written, faces, competition="keypoints", message="m", synthetic=False)
-    assert arguments.exists()
-
-
-@pytest.mark.parametrize(
-    ("output", "code", "said"),
-    [
-        ("noise\\n401 Client Error: Unauthorized\\n", 1, "401 Client Error"),
-        ("Traceback\\n  more\\nValueError: strange\\n\\n", 1, "ValueError: strange"),
-        ("", 3, "it said nothing"),
-        # Older versions of the tool end well after these.
-        ("403 - Forbidden\\n", 0, "403 - Forbidden"),
-        ("100%%|##| 2.1M/2.1M\\rdone\\nCould not submit to competition\\nbye\\n", 0, "Could not submit to competition"),
-    ],
-)
-def test_a_failed_upload_is_told_with_the_tools_own_words(output, code, said, faces, written, kaggle):
-    kaggle(output, code)
-    with pytest.raises(UserError) as refusal:
-        upload_submission(written, faces, competition="keypoints", message="m", synthetic=False)
-    assert said in str(refusal.value)
-    assert str(written) in str(refusal.value)
-
-
-def test_what_an_upload_lacks_is_printed(faces, written, kaggle, tmp_path, monkeypatch, capsys):
-    def told(competition: str | None = "keypoints", synthetic: bool = False) -> str:
-        assert not upload_submission(written, faces, competition=competition, message="m", synthetic=synthetic)
-        printed = capsys.readouterr().out
-        assert "nothing was uploaded" in printed
-        return printed
-
-    assert "not installed" in told()
-    arguments = kaggle("Successfully submitted\\n")
-    assert "synthetic faces" in told(synthetic=True)
-    assert "COMPETITION=" in told(competition=None)
-    assert "COMPETITION=" in told(competition="")
-    monkeypatch.delenv("KAGGLE_API_TOKEN")
-    assert "no login" in told()
-    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
-    assert "KAGGLE_USERNAME is set without" in told()
-    monkeypatch.delenv("KAGGLE_USERNAME")
-    assert not arguments.exists()
-    for file in ("home/.kaggle/kaggle.json", "home/.config/kaggle/kaggle.json", "home/.kaggle/access_token"):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text("{}")
-        assert upload_submission(written, faces, competition="keypoints", message="m", synthetic=False)
-        (tmp_path / file).unlink()
-
-
-def test_a_file_that_was_spoilt_since_is_not_uploaded(faces, written, kaggle):
-    arguments = kaggle("Successfully submitted\\n")
-    written.write_text(written.read_text().replace("Id,Predicted", "# Id,Predicted"))
-    with pytest.raises(UserError, match="line 1"):
-        upload_submission(written, faces, competition="keypoints", message="m", synthetic=False)
-    assert not arguments.exists()
+        KAGGLE.check(tmp_path / "truth.csv", test, CROP)

@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
+from foldmark.commands.submission_checks import show_ledger
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
-from foldmark.submission.ledger import COLUMNS, LEDGER, note_score, note_submission, read_ledger, show_ledger
+from foldmark.submission.ledger import COLUMNS, LEDGER, note_score, note_submission, read_ledger
 from foldmark.submission.record import ExperimentRecord, Figures, FoldRecord, Provenance
 from tests.conftest import assert_refused
 
@@ -125,7 +126,7 @@ def test_a_damaged_ledger_is_a_sentence_and_stays_as_it_is(name):
 
 def test_before_three_scores_the_ledger_says_what_is_missing(capsys):
     show_ledger()
-    assert "nothing is noted yet" in capsys.readouterr().out
+    assert "has no row yet" in capsys.readouterr().out
     for name in "abc":
         path = note(name, content=name)
     note_score(path, "7.54")

@@ -13,11 +13,12 @@ from foldmark.core.config import CropConfig
 from foldmark.core.faces import Faces
 from foldmark.core.markup import IBUG68
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
-from foldmark.submission.format import submission_findings, submission_text, write_submission
-from foldmark.submission.plausibility import spans
+from foldmark.submission.findings import spans
+from foldmark.submission.format import FORMATS
 from tests.conftest import assert_refused
 from tests.submission.test_format import plain_face
 
+KAGGLE = FORMATS["ibug"]
 WIDTH, HEIGHT = 640, 480
 CROP = CropConfig(size=96, enlargement=1.35)
 
@@ -62,8 +63,8 @@ def found(faces, tmp_path):
 
     def find(content: np.ndarray | list[str], faces: Faces = faces) -> list[str]:
         path = tmp_path / "foreign.csv"
-        path.write_text(submission_text(content) if isinstance(content, np.ndarray) else "\n".join(content) + "\n")
-        return [f"{finding.defect}: {finding.sentence}" for finding in submission_findings(path, faces, CROP)]
+        path.write_text(KAGGLE.text(content, faces) if isinstance(content, np.ndarray) else "\n".join(content) + "\n")
+        return [f"{finding.defect}: {finding.sentence}" for finding in KAGGLE.findings(path, faces, CROP)]
 
     return find
 
@@ -73,7 +74,7 @@ def test_nothing_is_found_in_a_right_file(faces, found):
 
 
 def test_every_defect_of_form_in_one_file_is_named_with_its_lines(faces, found):
-    lines = submission_text(faces.points_px).splitlines()
+    lines = KAGGLE.text(faces.points_px, faces).splitlines()
     lines[0] = "# Id,Predicted"
     lines[12 - 1] = "9,50.0"  # Id 10
     lines[30 - 1], lines[31 - 1] = lines[31 - 1], lines[30 - 1]
@@ -86,7 +87,7 @@ def test_every_defect_of_form_in_one_file_is_named_with_its_lines(faces, found):
     expected = [
         ("header: line 1", "# Id,Predicted", "savetxt"),
         ("count: 2,717 of 2,720 rows",),
-        ("row: line 70 is '68'",),
+        ("row: line 70: the row is '68'",),
         ("Id: line 60", "'58.0'", "whole number"),
         ("duplicate: line 12", "Id 9 ", "second time", "Id 10 belongs"),
         ("order: line 30", "Id 29", "(2 rows: lines 30 to 31)"),
@@ -101,14 +102,14 @@ def test_every_defect_of_form_in_one_file_is_named_with_its_lines(faces, found):
 
 
 def test_a_missing_header_costs_no_row_and_a_missing_row_puts_no_other_out_of_order(faces, found):
-    lines = submission_text(faces.points_px).splitlines()
+    lines = KAGGLE.text(faces.points_px, faces).splitlines()
     assert [finding.partition(":")[0] for finding in found(lines[1:])] == ["header"]
     assert [finding.partition(":")[0] for finding in found([*lines[:500], *lines[501:]])] == ["count", "missing"]
     assert [finding.partition(":")[0] for finding in found([])] == ["header", "count", "missing"]
 
 
 def test_values_stand_where_their_ids_say_in_a_file_out_of_order(faces, found):
-    lines = submission_text(faces.points_px).splitlines()
+    lines = KAGGLE.text(faces.points_px, faces).splitlines()
     findings = found([lines[0], *reversed(lines[1:])])
     assert len(findings) == 1
     assert findings[0].startswith("order: line 2: Id 2719 ")
@@ -176,7 +177,7 @@ def test_single_faces_are_named_each_with_its_defect_and_ids(faces, found):
     twin = pictures.index("set/05_mirror.jpg")
     points_px[twin] = x_mirrored(points_px[pictures.index("set/05.jpg")])
     unfinished = pictures.index("set/06.jpg")
-    lines = submission_text(points_px).splitlines()
+    lines = KAGGLE.text(points_px, faces).splitlines()
     lines[1 + unfinished * 136] = f"{unfinished * 136},inf"
     findings = {finding.partition(":")[0]: finding for finding in found(lines)}
     assert set(findings) == {"swapped x/y", "0..1", "off the box", "mirror twins", "non-finite"}
@@ -217,7 +218,7 @@ def test_twins_that_differ_as_nets_do_are_not_accused(tmp_path_factory, seed, no
     faces = synthetic_list(4, seed)
     sides = faces.boxes_px[:, 2:].max(axis=1)[:, None, None]
     points_px = faces.points_px + np.random.default_rng(seed).normal(0, noise, faces.points_px.shape) * sides
-    write_submission(tmp_path_factory.getbasetemp() / "twins.csv", points_px, faces)
+    KAGGLE.write(tmp_path_factory.getbasetemp() / "twins.csv", points_px, faces, CROP)
 
 
 @given(st.sets(st.integers(0, 400), min_size=1))
@@ -242,14 +243,14 @@ def test_check_submission_lists_all_and_ends_with_2(foldmark, synthetic_root, wo
                 points_px[faces.pictures.index(faces.pictures[twin].replace("_mirror", ""))], picture.width
             )
     file = workplace / "any.csv"
-    file.write_text(submission_text(points_px))
+    file.write_text(KAGGLE.text(points_px, faces))
     done = foldmark("check-submission", file, "--data-root", synthetic_root)
     assert done.returncode == 0, done.stderr
     assert "no defect found: 8 faces, 1088 rows" in done.stdout
     assert "4 mirror twins agree" in done.stdout
     # Each picture's width is read from its header: without it, this copy would be taken for a right one.
     points_px[twins[0]] = points_px[faces.pictures.index(faces.pictures[twins[0]].replace("_mirror", ""))]
-    file.write_text("# " + submission_text(points_px))
+    file.write_text("# " + KAGGLE.text(points_px, faces))
     before = file.read_bytes()
     done = foldmark("check-submission", file, "--data-root", synthetic_root)
     assert_refused(done, "any.csv", "2 kinds of defects")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from foldmark.commands import pipeline
+from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS
@@ -19,11 +20,12 @@ from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.ensemble import read_experiment_oof
 from foldmark.runs.experiment import experiment
-from foldmark.submission.format import read_submission, submission_text
+from foldmark.submission.format import FORMATS
+from foldmark.submission.rebuild import verify
 from foldmark.submission.record import read_provenance
-from foldmark.submission.verify import verify
 from tests.conftest import QUICK, REPOSITORY
 
+KAGGLE = FORMATS["ibug"]
 CSV, RECORD = Path("submissions/a.csv"), Path("submissions/a.json")
 
 
@@ -92,10 +94,10 @@ def test_verify_rebuilds_the_file_to_the_last_byte_in_a_new_process(work, synthe
 
 
 def test_verify_says_how_far_off_which_face_is(work, data):
-    points_px, _ = read_submission(CSV, 8)
+    points_px, _ = KAGGLE.read(CSV, data.test)
     points_px[5, 30, 1] += 0.25
     points_px[2, 3, 0] -= 0.125
-    CSV.write_text(submission_text(points_px))
+    CSV.write_text(KAGGLE.text(points_px, data.test))
     with pytest.raises(UserError) as refusal:
         verify(CSV, data, "cpu")
     message = str(refusal.value)
@@ -150,15 +152,16 @@ import os, signal, sys
 from pathlib import Path
 from foldmark.data.ibug import read_ibug
 from foldmark.submission.record import read_provenance
-from foldmark.submission.format import read_submission, write_submission
+from foldmark.core.config import CropConfig
+from foldmark.submission.format import FORMATS
 faces = read_ibug(Path(sys.argv[1]), with_points=False)
-points_px, _ = read_submission(Path("submissions/a.csv"), len(faces))
+points_px, _ = FORMATS["ibug"].read(Path("submissions/a.csv"), faces)
 place = sys.argv[2]
 class Dying(type(Path())):
     def replace(self, target):
         done = super().replace(target) if place == "after" else None
         os.kill(os.getpid(), signal.SIGKILL)
-write_submission(Dying("submissions/a.csv"), points_px + 0.5, faces)
+FORMATS["ibug"].write(Dying("submissions/a.csv"), points_px + 0.5, faces, CropConfig())
 """
 
 
@@ -176,7 +179,7 @@ def test_a_kill_at_the_renaming_leaves_no_csv_beside_a_foreign_record(place, wor
 def test_a_refused_file_leaves_the_old_one_with_its_record_and_row(work, data):
     kept = {path: path.read_bytes() for path in Path("submissions").iterdir()}
     with pytest.raises(UserError):
-        pipeline.write_submission(CSV, np.zeros((8, 68, 2)), data.test)
+        KAGGLE.write(CSV, np.zeros((8, 68, 2)), data.test, CropConfig())
     assert {path: path.read_bytes() for path in Path("submissions").iterdir()} == kept
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from foldmark.commands.submission_checks import upload_csv
 from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.core.files import only_process, write_text
@@ -25,9 +26,9 @@ from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.tracker import RunInfo
 from foldmark.show.training_table import FoldRow, TrainingTable
-from foldmark.submission.format import provenance_path, write_submission
-from foldmark.submission.kaggle import upload_submission
+from foldmark.submission.format import FORMATS, record_path
 from foldmark.submission.ledger import note_submission, read_ledger
+from foldmark.submission.rebuild import members_of
 from foldmark.submission.record import Provenance, experiment_record, read_provenance, write_provenance
 from foldmark.train.loop import fold_speed, train_fold
 
@@ -165,9 +166,9 @@ def make_csv(
     # What weighs nothing is no part of the file.
     records = [experiment_record(*one) for one in zip(folders, configs, folds, weights, strict=True) if one[-1]]
     with show_progress("predicting the test list", sum(len(record.folds) for record in records)) as done:
-        points_px, spread_px = ensemble_points([record.member for record in records], data.test, device, done)
+        points_px, spread_px = ensemble_points(members_of(records), data.test, device, done)
     path = SUBMISSIONS / f"{name}.csv"
-    write_submission(path, points_px, data.test, configs[0].crop)
+    FORMATS[data.set].write(path, points_px, data.test, configs[0].crop)
     overall = {"faces": len(oof.rows), **scores(oof.blend.oof_px, data.train.take(oof.rows))}
     record = write_provenance(path, records, overall, data, str(device))
     note_submission(path, record)
@@ -177,7 +178,7 @@ def make_csv(
         _print_blend(members, oof.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in configs) else ""
     say(f"what the CSV is made of, out of fold ({overall['faces']} faces{joined}): {headline(overall)}")
-    say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {provenance_path(path).name}")
+    say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} rows; from what says {record_path(path).name}")
     drawn = _write_uncertainty(path, oof, spread_px, data)
     fit_ensemble(RUNS / name / ENSEMBLE_FILE, folders, oof.blend.weights, data.train)
     used = [member for member, weight in zip(members, weights, strict=True) if weight]
@@ -259,8 +260,8 @@ def submit(
     if not path.exists():
         make_csv(name, members, data, overrides, device_name, wandb_mode, notes)
     # Before the upload, because a damaged record should be told while it can still be mended.
-    record = read_provenance(path) if provenance_path(path).exists() else None
-    uploaded = upload_submission(path, data.test, competition=competition, message=f"foldmark {name}", synthetic=data.synthetic)
+    record = read_provenance(path) if record_path(path).exists() else None
+    uploaded = upload_csv(path, data, stored_config(RUNS / members[0]).crop, competition, f"foldmark {name}")
     if record:
         _track_submission(name, record, uploaded, competition, data, wandb_mode, notes)
     if uploaded:

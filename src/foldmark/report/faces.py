@@ -15,7 +15,7 @@ from foldmark.report.numbers import look_first
 from foldmark.report.reasons import unusual_traits
 from foldmark.report.results import Results
 from foldmark.show.page import FacePicture, Missing, Picture, Section
-from foldmark.submission.format import read_submission
+from foldmark.submission.format import FORMATS
 
 PHOTOS = Path("photos")
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
@@ -56,7 +56,7 @@ def test_faces(results: Results) -> Section | Missing:
     if not results.csv.is_file():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
     test = results.data.test
-    points_px, findings = read_submission(results.csv, len(test))
+    points_px, findings = FORMATS[results.data.set].read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
     uncertain, listed = look_first(results)

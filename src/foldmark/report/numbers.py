@@ -15,8 +15,7 @@ from foldmark.report.compare import resampled_interval
 from foldmark.report.results import Results
 from foldmark.runs.run import RUNS, finished_folds, read_summary
 from foldmark.show.page import Missing, Picture, Section
-from foldmark.submission.ledger import LEDGER, SHOWN, read_ledger
-from foldmark.submission.plausibility import VALUES
+from foldmark.submission.ledger import LEDGER, read_ledger, table_rows
 
 LISTED_FACES = 10
 
@@ -205,9 +204,8 @@ def ledger(results: Results) -> Section | Missing:
     noted = [row for row in rows if row["file"] == results.csv.name or results.name in row["experiment"].split(" + ")]
     if not noted:
         return Missing(f"Competition file and its row in {LEDGER}", "csv")
-    rows = [{title: {**row, "made": row["made"][:10]}[column] for column, title in SHOWN.items()} for row in noted]
     text = "Competition files of this experiment; the leaderboard's answer is noted with make score FILE=... LB=..."
-    return Section("Ledger", text, table=rows)
+    return Section("Ledger", text, table=table_rows(noted))
 
 
 def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
@@ -222,5 +220,5 @@ def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
         "std_there": "there",
     }
     listed = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
-    rows = listed["first_id"].astype(int).to_numpy() // VALUES
+    rows = listed["first_id"].astype(int).to_numpy() // (2 * results.faces.markup.count)
     return rows, listed[list(titles)].rename(columns=titles).to_dict("records")

@@ -12,7 +12,7 @@ from foldmark.data.sets import Data
 from foldmark.ensemble.ensemble import read_experiment_oof, require_finished
 from foldmark.ensemble.oof import Blend, blend_oof
 from foldmark.runs.run import RUNS, Run, finished_folds, open_run, stored_config
-from foldmark.submission.format import provenance_path
+from foldmark.submission.format import record_path
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Results:
 
     @property
     def record(self) -> Path:
-        return provenance_path(self.csv)
+        return record_path(self.csv)
 
     @property
     def first_fold(self) -> int:

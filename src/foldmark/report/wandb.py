@@ -13,7 +13,7 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS, face_nme, face_region_nme, region_nme, scores
 from foldmark.show.tracker import Tracker
-from foldmark.submission.format import provenance_path
+from foldmark.submission.format import record_path
 from foldmark.submission.record import Provenance
 
 # Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.
@@ -145,4 +145,4 @@ def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -
         for fold in experiment.folds
     ]
     metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": nets}
-    tracker.artifact(f"{name}-csv", "submission", [csv, provenance_path(csv)], metadata)
+    tracker.artifact(f"{name}-csv", "submission", [csv, record_path(csv)], metadata)

@@ -1,4 +1,4 @@
-"""Which frame points may be in that do not fit their boxes, and how a picture's points and its mirror twin's compare."""
+"""The frames that points could be in by mistake, and the ways in which a mirror twin's points are wrongly mirrored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,23 +8,22 @@ import numpy as np
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
 from foldmark.core.faces import Faces
-from foldmark.core.markup import IBUG68
 from foldmark.data.crops import window
 
-# Mean distance of a twin's points, mirrored back, from the picture's, in units of the box's longer side. Of 358 real
-# pairs, predicted by one net without averaging over flips, the farthest are 0.029 apart.
+# Mean distance of a twin's points, mirrored back, from the picture's, in units of the box's longer side. The largest of 358
+# real pairs, predicted by one net without averaging over flips, is 0.029.
 TWINS_APART = 0.05
 
-# Of a face in its box, in units of the box's longer side: the means over the predictions for 716 real test faces.
+# Of a face in its box, in units of the box's longer side: means over the predictions for 716 real test faces.
 USUAL_CENTRE, USUAL_SPREAD = (0.0, 0.06), 0.35
 
-# What students of the course most often cut: the raw box, squeezed to 224x224.
+# The crop that students of the course cut most often: the raw box, squeezed to 224x224.
 COURSE_CROP = CropConfig(size=224, enlargement=1.0, square=False)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is wrong with points if they are in this frame, the mend, and where they lie once that is undone (n, 68, 2).
+    """What is wrong with points if they are in this frame, the mend, and points_px (n, k, 2) once that is undone.
 
     single: whether one face alone may be in it, not only the file as a whole.
     """
@@ -36,8 +35,8 @@ class Frame:
     single: bool = True
 
 
-def frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[Frame]:
-    """The frames that points (n, 68, 2) of these faces could be in by mistake, the likelier first.
+def list_frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[Frame]:
+    """The frames that points (n, k, 2) of these faces could be in by mistake, the likelier first.
 
     sizes_px: (n, 2) of the pictures, NaN where unknown. crop: how the nets' crops were cut.
     """
@@ -72,13 +71,13 @@ def frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropCon
                 "left and right",
                 "the left and the right points are exchanged, as by a flip undone without the swap",
                 "swap the left with the right points wherever x is mirrored.",
-                points[:, IBUG68.mirror],
+                points[:, faces.markup.mirror],
             ),
             Frame(
                 "mirrored",
                 "the points are those of the mirrored picture",
                 "mirror them back with x' = width - 1 - x and swap the left with the right points.",
-                mirrored[:, IBUG68.mirror],
+                mirrored[:, faces.markup.mirror],
             ),
             Frame("mirrored", "x is counted from the right edge", "write width - 1 - x.", mirrored),
             Frame(
@@ -93,7 +92,7 @@ def frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropCon
 
 
 def _some_crop(points: np.ndarray, faces: Faces, mend: str) -> Frame:
-    """The frame of a crop of unknown size: there all faces lie about alike, whatever their boxes."""
+    """The frame of a crop of unknown size, in which all faces lie about alike, whatever their boxes."""
     centres = points.mean(axis=1)
     spreads = np.sqrt(np.square(points - centres[:, None]).sum(axis=2).mean(axis=1))
     centre, spread = np.nanmedian(centres, axis=0), max(np.nanmedian(spreads), 1e-12)
@@ -104,14 +103,16 @@ def _some_crop(points: np.ndarray, faces: Faces, mend: str) -> Frame:
     return Frame("crop pixels", problem, mend, points_px, single=False)
 
 
-def twin_steps(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The pairs (m, 2) whose points disagree after both steps of a mirroring but agree after fewer: what was done, and
-    which pairs."""
+def split_wrong_twins(
+    points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, pairs: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Of pairs (m, 2) of twins, those whose points do not agree once mirrored and swapped, but agree better with less: in
+    words which step was left out, and the pairs."""
     points, twins = points_px[pairs[:, 0]], points_px[pairs[:, 1]]
     sides = faces.boxes_px[pairs[:, 0], 2:].max(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         mirrored = twins * [-1, 1] + (sizes_px[pairs[:, 1], None] - 1) * [1, 0]
-        back = [mirrored[:, IBUG68.mirror], mirrored, twins[:, IBUG68.mirror], twins]
+        back = [mirrored[:, faces.markup.mirror], mirrored, twins[:, faces.markup.mirror], twins]
         apart = np.stack([np.linalg.norm(candidate - points, axis=2).mean(axis=1) / sides for candidate in back])
     both, fewer = apart[0], apart[1:]
     # An unknown width leaves a NaN, which is never more than anything: such pairs are not judged.
@@ -128,7 +129,7 @@ def twin_steps(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, pairs:
 
 
 def _px_to_crop(faces: Faces, crop: CropConfig) -> np.ndarray:
-    """The affine (n, 2, 3) from each picture to what a net of this config first sees."""
+    """The affine (n, 2, 3) from each picture to the crop that a net of this config first sees."""
     affines = []
     for box_px in faces.boxes_px:
         left, top, width, height = window(box_px, crop)

@@ -1,34 +1,57 @@
-"""The upload: a checked competition file handed to Kaggle's own command line."""
+"""The upload of a checked competition file with Kaggle's own command line."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from foldmark.core.errors import UserError
-from foldmark.core.faces import Faces
-from foldmark.submission.format import check_submission
+from foldmark.core.files import file_sha256
 
 UPLOAD_LIMIT = 600  # seconds
 # Older versions of the Kaggle tool end with exit code 0 after these.
 FAILURE = re.compile(r"could not|\b[45]\d\d (- |client error|server error)|forbidden|unauthorized", re.IGNORECASE)
 
 
-def upload_submission(path: Path, faces: Faces, *, competition: str | None, message: str, synthetic: bool) -> bool:
-    """Check the file again and hand it to the Kaggle command line; True if it was uploaded.
+def upload_submission(csv: Path, sha256: str, competition: str, message: str) -> str:
+    """Upload a competition file with the Kaggle command line, and return the tool's answer.
 
-    Whatever is missing for that is printed, and nothing uploaded. Raises UserError when the upload itself fails.
+    sha256: of the content that was checked; another content is refused. Raises UserError when the upload fails.
     """
-    check_submission(path, faces)
-    lacking = "it holds predictions for synthetic faces, not for the competition's." if synthetic else _lacking(path, competition)
-    if lacking:
-        print(f"{path} is checked; nothing was uploaded: {lacking}")
-        return False
-    command = [_kaggle(), "competitions", "submit", "-c", competition, "-f", str(path), "-m", message]
+    with tempfile.TemporaryDirectory(prefix="foldmark-") as folder:
+        # A copy, because the file may be replaced while the tool reads it.
+        copy = Path(shutil.copyfile(csv, Path(folder) / csv.name))
+        if file_sha256(copy) != sha256:
+            raise UserError(f"{csv}: has changed since it was checked; run the same command again.")
+        command = [_kaggle() or "kaggle", "competitions", "submit", "-c", competition, "-f", str(copy), "-m", message]
+        done = _run(command, csv)
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
+    failures = [line for line in lines if FAILURE.search(line)]
+    if done.returncode or failures:
+        raise UserError(f"{csv} was not uploaded to {competition}; Kaggle's tool says: {(failures or lines)[-1]}")
+    return lines[-1]
+
+
+def find_obstacle(csv: Path, competition: str | None) -> str | None:
+    """What is missing for an upload, and the mend; None if nothing is."""
+    by_hand = f"upload {csv} by hand on the competition's page, or"
+    if not competition:
+        return f"no competition is named; {by_hand} name it with COMPETITION=... (the last part of its page's address)."
+    if not _kaggle():
+        return f"the Kaggle command line is not installed; {by_hand} run `pip install kaggle` and the same command again."
+    if not _logged_in():
+        half = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if os.environ.get(name)]
+        found = f"{half[0]} is set without its other half" if half else "the Kaggle command line has no login"
+        return f"{found}; {by_hand} run `kaggle auth login`, or save a token from kaggle.com/settings to ~/.kaggle/access_token."
+    return None
+
+
+def _run(command: list[str], csv: Path) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -39,36 +62,16 @@ def upload_submission(path: Path, faces: Faces, *, competition: str | None, mess
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"{path}: Kaggle did not answer within {UPLOAD_LIMIT // 60} minutes; "
+            f"{csv}: Kaggle did not answer within {UPLOAD_LIMIT // 60} minutes; "
             "see on the competition's page whether it arrived before trying again."
         ) from None
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run ({error.strerror}); install it again.") from None
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it said nothing"]
-    failures = [line for line in lines if FAILURE.search(line)]
-    if done.returncode or failures:
-        raise UserError(f"{path} was not uploaded to {competition}; Kaggle's tool says: {(failures or lines)[-1]}")
-    print(f"{path} was uploaded to {competition}: {lines[-1]}")
-    return True
 
 
 def _kaggle() -> str | None:
     # Not on the PATH when the environment was not activated.
     return shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
-
-
-def _lacking(path: Path, competition: str | None) -> str | None:
-    """What is missing for an upload, and the mend; None if nothing is."""
-    by_hand = f"upload {path} by hand on the competition's page, or"
-    if not competition:
-        return f"no competition is named; {by_hand} name it with COMPETITION=... (the last part of its page's address)."
-    if not _kaggle():
-        return f"the Kaggle command line is not installed; {by_hand} run `pip install kaggle` and the same command again."
-    if not _logged_in():
-        half = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if os.environ.get(name)]
-        found = f"{half[0]} is set without its other half" if half else "the Kaggle command line has no login"
-        return f"{found}; {by_hand} run `kaggle auth login`, or save a token from kaggle.com/settings to ~/.kaggle/access_token."
-    return None
 
 
 def _logged_in() -> bool:

@@ -1,7 +1,7 @@
-"""The ledger, submissions/ledger.csv: a row for each competition file with its out-of-fold figures and, once it is
-known, the leaderboard's answer; and how well the first foretell the second.
+"""The ledger, submissions/ledger.csv: a row for each competition file with its out-of-fold (OOF) figures and, once it is known,
+its leaderboard score; and how well the figures predict the scores.
 
-It may be edited by hand, and columns added to it. What does not read as a ledger any more is refused, never repaired.
+It may be edited by hand, and columns may be added. A file that is not a ledger any more is refused, never repaired.
 """
 
 import csv
@@ -9,24 +9,17 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.box import SIMPLE
-from rich.table import Table
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import atomic_path, file_sha256, write_text
-from foldmark.show.terminal import console
-
-# Only named here: `foldmark score` has no use for what it imports.
-if TYPE_CHECKING:
-    from foldmark.submission.record import Provenance
+from foldmark.core.files import file_sha256, write_text
+from foldmark.submission.record import Provenance
 
 LEDGER = Path("submissions/ledger.csv")
 COLUMNS = ["file", "sha256", "made", "experiment", "folds", "faces", "oof_mae_px", "oof_nme", "leaderboard"]
-NUMBERS = ["oof_mae_px", "oof_nme", "leaderboard"]
+OOF_FIGURES = ["oof_mae_px", "oof_nme"]
+NUMBERS = [*OOF_FIGURES, "leaderboard"]
 SHORT = 12  # digits of a sha256
-SCORED_FOR_RANKS = 3  # of two rows, the ranks agree or they do not; that says nothing
+SCORED_FOR_RANKS = 3  # the ranks of two rows agree or not, which says nothing
 
 SHOWN = {
     "file": "file",
@@ -43,17 +36,28 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger's columns, those that its owner added among them, and its rows."""
+    """The ledger's columns, including those that its owner added, and its rows."""
 
     columns: list[str]
     rows: list[Row]
 
-    def row(self, submission: Path) -> Row | None:
-        return next((row for row in self.rows if row["file"] == submission.name), None)
+    def row(self, csv_file: Path) -> Row | None:
+        return next((row for row in self.rows if row["file"] == csv_file.name), None)
+
+    @property
+    def scored(self) -> list[Row]:
+        """The rows with all figures and a leaderboard score."""
+        return [row for row in self.rows if all(row[column] for column in NUMBERS)]
+
+    def rank_correlations(self) -> dict[str, str] | None:
+        """Spearman's rank correlation of each OOF figure with the leaderboard, in words; None while too few rows are scored."""
+        if len(self.scored) < SCORED_FOR_RANKS:
+            return None
+        return {column: _rank_correlation(self.scored, column) for column in OOF_FIGURES}
 
 
 def read_ledger(path: Path = LEDGER) -> Ledger:
-    """The ledger, without rows if there is none yet. Raises UserError that names the line that is no ledger's."""
+    """The ledger, without rows if there is none yet. Raises UserError that names the line that does not belong in a ledger."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -79,12 +83,17 @@ def read_ledger(path: Path = LEDGER) -> Ledger:
     return Ledger(header, rows)
 
 
-def note_submission(submission: Path, record: "Provenance", path: Path = LEDGER) -> None:
-    """Note a competition file that was just written. Its older row is replaced; the leaderboard's answer stays only if the
-    content is the same. Raises UserError for a ledger that cannot be read; it then is as it was."""
+def table_rows(rows: list[Row]) -> list[Row]:
+    """Rows of the ledger as tables show them: titles for columns, days for times."""
+    return [{title: {**row, "made": row["made"][:10]}[column] for column, title in SHOWN.items()} for row in rows]
+
+
+def note_submission(csv_file: Path, record: Provenance, path: Path = LEDGER) -> None:
+    """Add a row for a competition file that was just written. It replaces the file's older row; the leaderboard score is kept
+    only for the same content. Raises UserError for a ledger that cannot be read, which is then unchanged."""
     ledger = read_ledger(path)
     new = {
-        "file": submission.name,
+        "file": csv_file.name,
         "sha256": record.sha256[:SHORT],
         "made": record.made,
         "experiment": " + ".join(experiment.name for experiment in record.experiments),
@@ -94,7 +103,7 @@ def note_submission(submission: Path, record: "Provenance", path: Path = LEDGER)
         "oof_nme": f"{record.oof.nme:.4f}",
         "leaderboard": "",
     }
-    older = ledger.row(submission)
+    older = ledger.row(csv_file)
     if older is None:
         ledger.rows.append(new)
     else:
@@ -103,58 +112,26 @@ def note_submission(submission: Path, record: "Provenance", path: Path = LEDGER)
     _write(path, ledger)
 
 
-def note_score(submission: Path, leaderboard: str, path: Path = LEDGER) -> None:
-    """Note the leaderboard's answer to a competition file. Raises UserError for a file that is not in the ledger or has
-    changed since, and for an answer that is no score."""
+def note_score(csv_file: Path, leaderboard: str, path: Path = LEDGER) -> float:
+    """Note the leaderboard score of a competition file, and return it. Raises UserError for a file that is not in the ledger or
+    has changed since, and for a text that is no score."""
     score = _number(leaderboard)
     if score is None or score <= 0:
         raise UserError(f'LB="{leaderboard}": give the score that the leaderboard shows, such as LB=7.54.')
     ledger = read_ledger(path)
-    row = ledger.row(submission)
+    row = ledger.row(csv_file)
     if row is None:
-        noted = ", ".join(row["file"] for row in ledger.rows) or "nothing yet"
+        noted = ", ".join(row["file"] for row in ledger.rows) or "none yet"
         raise UserError(
-            f"{submission}: not in {path}, which notes what make csv writes ({noted}); name one of those with FILE=..."
+            f"{csv_file}: not in {path}, which lists the files that make csv wrote ({noted}); name one of them with FILE=..."
         )
-    if not submission.is_file():
-        raise UserError(f"{submission}: no such file, so its content cannot be told; restore it, or write the score into {path}.")
-    if not file_sha256(submission).startswith(row["sha256"]):
-        raise UserError(f"{submission}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
+    if not csv_file.is_file():
+        raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
+    if not file_sha256(csv_file).startswith(row["sha256"]):
+        raise UserError(f"{csv_file}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
     row["leaderboard"] = f"{score:g}"
     _write(path, ledger)
-    console.print(f"{path}: {submission.name} scored {score:g}. Next: make ledger (all files, foretold against scored)")
-
-
-def show_ledger(path: Path = LEDGER) -> None:
-    """Print the ledger, draw out-of-fold figures against the leaderboard beside it, and say how their ranks agree or what
-    is missing for that."""
-    rows = read_ledger(path).rows
-    if not rows:
-        console.print(f"{path}: nothing is noted yet; make csv writes a competition file and notes it.")
-        return
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in SHOWN.values():
-        # Folded rather than cut: on a narrow terminal two names may differ only in their ends.
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*({**row, "made": row["made"][:10]}[column] for column in SHOWN))
-    console.print(table)
-    scored = [row for row in rows if all(row[column] for column in NUMBERS)]
-    picture = path.with_suffix(".png")
-    if len(scored) < SCORED_FOR_RANKS:
-        # An older picture would show scores that no longer stand in the ledger.
-        picture.unlink(missing_ok=True)
-        console.print(
-            f"{len(scored)} of {len(rows)} rows have a leaderboard score; from {SCORED_FOR_RANKS} on, they are drawn and their "
-            "rank correlation is given: make score FILE=submissions/<name>.csv LB=<score>"
-        )
-        return
-    ranks = {column: _rank_correlation(scored, column) for column in ("oof_mae_px", "oof_nme")}
-    _draw(picture, scored, ranks)
-    console.print(
-        f"Spearman's rank correlation with the leaderboard, over {len(scored)} files: "
-        f"OOF MAE {ranks['oof_mae_px']}, OOF NME {ranks['oof_nme']}. Made: {picture}"
-    )
+    return score
 
 
 def _checked(fields: list[str], header: list[str], before: list[Row], where: str) -> Row:
@@ -192,26 +169,7 @@ def _number(text: str) -> float | None:
 def _rank_correlation(scored: list[Row], column: str) -> str:
     from scipy.stats import spearmanr
 
-    figures, answers = ([float(row[name]) for row in scored] for name in (column, "leaderboard"))
-    if len(set(figures)) == 1 or len(set(answers)) == 1:
+    figures, scores = ([float(row[name]) for row in scored] for name in (column, "leaderboard"))
+    if len(set(figures)) == 1 or len(set(scores)) == 1:
         return "undefined (all are equal)"
-    return f"{spearmanr(figures, answers).statistic:.2f}"
-
-
-def _draw(path: Path, scored: list[Row], ranks: dict[str, str]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, (column, label) in zip(axes, {"oof_mae_px": "OOF MAE, px", "oof_nme": "OOF NME, %"}.items(), strict=True):
-        for row in scored:
-            place = float(row[column]), float(row["leaderboard"])
-            axis.plot(*place, "o", color="#0072b2")
-            axis.annotate(Path(row["file"]).stem, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
-        axis.set(xlabel=label, title=f"Spearman's rank correlation {ranks[column]} ({len(scored)} files)")
-        axis.title.set_fontsize(10)
-        axis.margins(0.15)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("leaderboard, px")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    return f"{spearmanr(figures, scores).statistic:.2f}"

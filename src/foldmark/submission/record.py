@@ -1,7 +1,4 @@
-"""What a competition file was made from: `<name>.json` beside `<name>.csv`, bound to it by the file's sha256.
-
-Rebuilding the file from this record is `verify`'s job.
-"""
+"""The record of a competition file: `<name>.json` beside `<name>.csv` says what it was made from, and holds its sha256."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +10,8 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, file_sha256, read_record, write_text
 from foldmark.data.sets import Data
-from foldmark.ensemble.ensemble import Member
 from foldmark.runs.run import environment, read_summary
-from foldmark.submission.format import provenance_path
+from foldmark.submission.format import record_path
 
 
 class Figures(BaseModel):
@@ -42,10 +38,6 @@ class ExperimentRecord(BaseModel):
     weight: float = 1.0
     config: Config
     folds: list[FoldRecord] = Field(min_length=1)
-
-    @property
-    def member(self) -> Member:
-        return Member(self.config, [fold.checkpoint for fold in self.folds], self.weight)
 
 
 class Provenance(BaseModel):
@@ -85,7 +77,7 @@ def write_provenance(csv: Path, experiments: list[ExperimentRecord], oof: dict, 
         experiments=experiments,
         oof=Figures(**oof),
     )
-    write_text(provenance_path(csv), record.model_dump_json(indent=1) + "\n")
+    write_text(record_path(csv), record.model_dump_json(indent=1) + "\n")
     return record
 
 
@@ -93,7 +85,7 @@ def read_provenance(csv: Path) -> Provenance:
     """The record beside a competition file. Raises UserError if there is none or it is damaged."""
     if not csv.is_file():
         raise UserError(f"{csv}: no such file; `make csv` writes it.")
-    path = provenance_path(csv)
+    path = record_path(csv)
     if not path.exists():
         raise UserError(f"{path}: no such record, so nothing says what {csv.name} was made from; run make csv again.")
     return read_record(path, Provenance, "run make csv again")

@@ -1,0 +1,82 @@
+"""What `foldmark checkcsv`, `verify`, `score` and `ledger` print, and the upload of `submit`."""
+
+from pathlib import Path
+
+from foldmark.core.config import CropConfig
+from foldmark.core.errors import UserError
+from foldmark.core.files import file_sha256
+from foldmark.data.sets import Data
+from foldmark.show.terminal import say, say_made, say_table, show_progress
+from foldmark.submission.format import FORMATS
+from foldmark.submission.kaggle import find_obstacle, upload_submission
+from foldmark.submission.ledger import LEDGER, SCORED_FOR_RANKS, note_score, read_ledger, table_rows
+
+
+def check_csv(csv: Path, data: Data, crop: CropConfig) -> None:
+    """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
+    file_format = FORMATS[data.set]
+    findings = file_format.findings(csv, data.test, crop)
+    for finding in findings:
+        say(f"{finding.defect}: {finding.sentence}")
+    if findings:
+        count = "1 kind of defect" if len(findings) == 1 else f"{len(findings)} kinds of defects"
+        raise UserError(f"{csv}: has {count}, listed above; correct each before it is uploaded.")
+    say(f"{csv}: no defect found: {file_format.summary(data.test)}.")
+
+
+def verify_csv(csv: Path, data: Data, device_name: str) -> None:
+    """Rebuild a competition file from its record, and print that it is the same. Raises UserError if it is not."""
+    from foldmark.submission.rebuild import verify
+
+    say(verify(csv, data, device_name, show_progress))
+    say(f"Next: make submit, or once it is scored: make score FILE={csv} LB=<score>")
+
+
+def add_score(csv: Path, leaderboard: str) -> None:
+    """Note the leaderboard score of a competition file in the ledger."""
+    score = note_score(csv, leaderboard)
+    say(f"{LEDGER}: {csv.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
+
+
+def show_ledger() -> None:
+    """Print the ledger, draw OOF figures against leaderboard scores, and print their rank correlation."""
+    ledger, chart = read_ledger(), LEDGER.with_suffix(".png")
+    if not ledger.rows:
+        say(f"{LEDGER}: has no row yet; make csv writes a competition file and notes it.")
+        return
+    say_table(table_rows(ledger.rows))
+    ranks = ledger.rank_correlations()
+    if ranks is None:
+        # An older chart would show scores that are no longer in the ledger.
+        chart.unlink(missing_ok=True)
+        say(
+            f"{len(ledger.scored)} of {len(ledger.rows)} rows have a leaderboard score; from {SCORED_FOR_RANKS} on, they are "
+            "drawn and their rank correlation is given: make score FILE=submissions/<name>.csv LB=<score>"
+        )
+        return
+    from foldmark.show.ledger_chart import draw_ledger
+
+    draw_ledger(chart, ledger.scored, ranks)
+    say(
+        f"Spearman's rank correlation with the leaderboard, over {len(ledger.scored)} files: "
+        f"OOF MAE {ranks['oof_mae_px']}, OOF NME {ranks['oof_nme']}."
+    )
+    say_made(chart)
+
+
+def upload_csv(csv: Path, data: Data, crop: CropConfig, competition: str | None, message: str) -> bool:
+    """Check a competition file again and upload it; True if it was uploaded. Prints what is missing for that, if anything is.
+    Raises UserError for a file with a defect and when the upload fails."""
+    sha256 = file_sha256(csv)
+    FORMATS[data.set].check(csv, data.test, crop)
+    obstacle = (
+        "it holds predictions for synthetic faces, not for the competition's."
+        if data.synthetic
+        else find_obstacle(csv, competition)
+    )
+    if obstacle or not competition:
+        say(f"{csv} is checked; nothing was uploaded: {obstacle}")
+        return False
+    answer = upload_submission(csv, sha256, competition, message)
+    say(f"{csv} was uploaded to {competition}: {answer}")
+    return True
