@@ -15,7 +15,7 @@ import pytest
 
 from foldmark.core.faces import Faces
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.synthetic import write_synthetic_faces
+from foldmark.synthetic.ibug import write_synthetic_faces
 from tests.commandline import run_in_process, run_process
 
 # How long an example takes says more about the machine than about the code.

@@ -163,14 +163,14 @@ def model(
 ) -> None:
     """Print a variant's layers, parameters and operations."""
     from foldmark.core.config import load_config
-    from foldmark.core.markup import IBUG68, IMM58
+    from foldmark.data.sets import pick_set
 
     settings = load_config(config, _overrides(set_))
     import torch
 
     from foldmark.models.net import build_model, layer_table
 
-    markup = IBUG68 if settings.data.set == "ibug" else IMM58
+    markup = pick_set(settings.data.set).markup
     points = len(settings.data.points) if settings.data.points else markup.count
     print(layer_table(build_model(settings, torch.zeros(points, 2), seed=0), settings))
 
@@ -185,7 +185,7 @@ def data(
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
     from foldmark.commands.data import fetch
 
-    fetch(data_root, ibug=ibug, test_list=test_list, imm=imm)
+    fetch(data_root, {"IBUG": ibug, "TEST_LIST": test_list, "IMM": imm})
 
 
 @app.command()
@@ -334,7 +334,7 @@ def draw(
     seed: int = 0,
 ) -> None:
     """Draw a set of faces with exact points, in the layout of the iBUG archive."""
-    from foldmark.synthetic import write_synthetic_faces
+    from foldmark.synthetic.ibug import write_synthetic_faces
 
     print(write_synthetic_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))
 

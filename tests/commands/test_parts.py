@@ -11,7 +11,7 @@ from foldmark.core.metrics import mean_face_px, scores
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.report.reasons import explain
-from foldmark.synthetic import write_synthetic_imm
+from foldmark.synthetic.imm import write_synthetic_imm
 from tests.conftest import assert_refused
 
 TINY = "train.epochs=2 train.batch=4"

@@ -296,7 +296,9 @@ def test_without_dlib_it_says_how_to_get_it(foldmark_process, at_work, test_list
     (tmp_path / "without").mkdir()
     (tmp_path / "without/dlib.py").write_text("raise ImportError('not here')")
     photo(test_list).save(at_work / "photos-of-mine/one.png")
-    done = foldmark_process("photos", "photos-of-mine", "--name", "mine", PYTHONPATH=f"{tmp_path / 'without'}:{REPOSITORY / 'src'}")
+    done = foldmark_process(
+        "photos", "photos-of-mine", "--name", "mine", PYTHONPATH=f"{tmp_path / 'without'}:{REPOSITORY / 'src'}"
+    )
     assert_refused(done, "dlib", "make photos")
 
 

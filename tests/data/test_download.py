@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foldmark.core.errors import UserError
-from foldmark.data.download import Received, Wanted, download
-from foldmark.data.sources import Known
+from foldmark.data.download import Known, Received, Wanted, download
 from tests.file_server import Behaviour, serving
 
 OLD, NEW = bytes(range(256)) * 40, bytes(reversed(range(256))) * 40

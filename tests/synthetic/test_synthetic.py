@@ -16,12 +16,12 @@ from foldmark.core.errors import UserError
 from foldmark.core.markup import IBUG68, IMM58
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.data.imm import IMM_FOLDER, SYNTHETIC_NOTE, read_imm
-from foldmark.synthetic import curves, write_synthetic_faces, write_synthetic_imm
+from foldmark.synthetic import curves
 from foldmark.synthetic import ibug as ibug_module
 from foldmark.synthetic.face import draw_face, sample_geometry
 from foldmark.synthetic.head import Expression, front_z, sample_head
-from foldmark.synthetic.ibug import detector_box
-from foldmark.synthetic.imm import draw_imm_face, sample_imm_geometry
+from foldmark.synthetic.ibug import detector_box, write_synthetic_faces
+from foldmark.synthetic.imm import draw_imm_face, sample_imm_geometry, write_synthetic_imm
 from foldmark.synthetic.view import View, landmarks_px, rotation_matrix
 
 

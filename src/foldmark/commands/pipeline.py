@@ -65,7 +65,7 @@ def train(
     _, overall = oof_scores(run.folder, run.faces)
     say(f"all out-of-fold faces ({overall['faces']}): {headline(overall)}")
     say(f"for comparison, the mean training face laid into each box: {headline(mean_face_scores(run, folds))}")
-    following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
+    following = None if data.kind.test_list is None else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
 

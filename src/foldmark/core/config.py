@@ -28,7 +28,7 @@ Side = Annotated[int, Field(ge=32, le=1024)]
 
 
 class DataConfig(Section):
-    set: Literal["ibug", "imm"] = "ibug"  # which of the published sets to look for below DATA_ROOT
+    set: str = "ibug"  # a row of data/sets.py: which data set to look for below DATA_ROOT
     points: list[Annotated[int, Field(ge=0)]] | None = None  # learn only these points of the markup
     skip_damaged: bool = False  # leave damaged training pictures out instead of stopping
 

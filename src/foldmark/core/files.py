@@ -59,6 +59,14 @@ def read_text(path: Path, limit: int = 64 * MEGABYTE) -> str:
     return read_bytes(path, limit).decode("utf-8-sig")
 
 
+def expand_user(path: Path, setting: str) -> Path:
+    """The path with its ~ or ~user replaced by that home. Raises UserError, which names the setting, for an unknown user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(f"{setting}={path}: there is no such user; write the path out.") from None
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)

@@ -51,7 +51,8 @@ class Markup:
         )
 
 
-def _mirror(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
+def mirror_partners(count: int, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """`Markup.mirror` (count,) of points of which these pairs are each other's partner and the rest their own."""
     mirror = np.arange(count)
     for left, right in pairs:
         mirror[[left, right]] = right, left
@@ -70,7 +71,7 @@ def _loop(first: int, last: int) -> list[int]:
 IBUG68 = Markup(
     name="ibug68",
     count=68,
-    mirror=_mirror(
+    mirror=mirror_partners(
         68,
         [(i, 16 - i) for i in range(8)]
         + [(17 + i, 26 - i) for i in range(5)]
@@ -107,7 +108,7 @@ IBUG68 = Markup(
 IMM58 = Markup(
     name="imm58",
     count=58,
-    mirror=_mirror(
+    mirror=mirror_partners(
         58,
         [(i, 12 - i) for i in range(6)]
         + [(13 + i, 21 + i) for i in range(8)]

@@ -21,8 +21,8 @@ from urllib.request import Request, urlopen
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, explained, require_space, write_text
 from foldmark.core.progress import Done, Progress, no_progress
-from foldmark.data.sources import RECORD, Known
 
+RECORD = "sources.json"  # beside the data: size and sha256 of what was fetched from where
 TIMEOUT = 30  # seconds to connect, and between two pieces of data
 WAITS = (1, 2, 4, 8)  # seconds before trying again, as long as nothing new arrives
 PIECE = 2**18
@@ -33,12 +33,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to fetch and where to keep it.
+class Known:
+    """What the file at an address is known to be; None where nothing is known."""
 
-    limit: bytes that the file may not exceed.
-    known: its size and sha256, where they are known beforehand.
-    """
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to fetch and where to keep it. limit: bytes that the file may not exceed."""
 
     url: str
     folder: Path
@@ -260,3 +264,28 @@ def _size(file: Path) -> int:
 def _amount(done: int, size: int | None) -> str:
     total = "an unknown size" if size is None else f"{size / MEGABYTE:,.1f} MB"
     return f"{done / MEGABYTE:,.1f} of {total}" if done else total
+
+
+def recorded(url: str, record: Path) -> Known:
+    """What the record says about a URL. Raises UserError for a damaged record."""
+    entry = _read_record(record).get(url)
+    return Known(entry["size"], entry["sha256"]) if entry else Known(None, None)
+
+
+def remember(url: str, received: Received, record: Path) -> None:
+    """Record what was fetched from a URL and found usable."""
+    entries = {**_read_record(record), url: {"size": received.size, "sha256": received.sha256}}
+    write_text(record, json.dumps(entries, indent=2) + "\n")
+
+
+def _read_record(record: Path) -> dict[str, dict]:
+    if not record.exists():
+        return {}
+    try:
+        entries = json.loads(record.read_text(encoding="utf-8"))
+        whole = all(isinstance(entry["size"], int) and isinstance(entry["sha256"], str) for entry in entries.values())
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise UserError(f"{record}: damaged; correct it, or delete it to record the digests anew.")
+    return entries

@@ -19,9 +19,10 @@ from PIL import Image
 
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
-from foldmark.core.markup import IBUG68, IMM58, Markup
+from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, cut_crops, join_crops
 from foldmark.data.decode import grey_photo
+from foldmark.data.sets import pick_set
 from foldmark.ensemble.calibration import Calibration
 from foldmark.ensemble.ensemble import blend_members, load_model, mean_of_folds
 from foldmark.ensemble.fit import FILE, fitted, read_fit
@@ -148,5 +149,5 @@ def _folders(run: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _markup(config: Config) -> Markup:
-    markup = IBUG68 if config.data.set == "ibug" else IMM58
+    markup = pick_set(config.data.set).markup
     return markup.pick(config.data.points) if config.data.points else markup

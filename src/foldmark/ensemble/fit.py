@@ -13,12 +13,13 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, read_record, write_text
 from foldmark.data.folds import read_split
-from foldmark.data.sets import find_data, synthetic_data
+from foldmark.data.sets import find_data
 from foldmark.ensemble.calibration import Calibration, calibrate
 from foldmark.ensemble.ensemble import joint_spread, read_experiment_oof, require_finished
 from foldmark.ensemble.oof import blend_oof, weighted
 from foldmark.runs.experiment import CACHE
 from foldmark.runs.run import finished_folds, read_summary, stored_config, trained_on_synthetic
+from foldmark.synthetic.sets import make_synthetic_data
 
 FILE = "ensemble.json"
 
@@ -124,7 +125,7 @@ def _training_faces(folder: Path, data_root: Path | None) -> Faces | None:
     if data is None or data.synthetic != synthetic:
         if not synthetic:
             return None
-        data = synthetic_data(CACHE, config.data.set)
+        data = make_synthetic_data(config.data.set, CACHE)
     return data.train if config.data.points is None else data.train.pick_points(config.data.points)
 
 

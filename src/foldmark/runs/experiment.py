@@ -6,8 +6,9 @@ from pathlib import Path
 
 from foldmark.core.config import CONFIG_FOLDER, Config, load_variants
 from foldmark.core.errors import UserError
-from foldmark.data.sets import BANNER, HOW_TO_GET, Data, find_data, synthetic_data
+from foldmark.data.sets import Data, find_data, pick_set
 from foldmark.show.terminal import console
+from foldmark.synthetic.sets import NOTICE, make_synthetic_data
 
 # Crops, synthetic faces and measured speeds: all that can be made again.
 CACHE = Path("cache")
@@ -67,8 +68,8 @@ def find_data_or_synthesise(data_root: Path, kind: str) -> Data:
     """The real set of this kind, or the synthetic one, which is announced loudly."""
     data = find_data(data_root, kind)
     if data is None or data.synthetic:
-        console.print(BANNER.format(root=data_root, how=HOW_TO_GET[kind]))
-    return data or synthetic_data(CACHE, kind)
+        console.print(NOTICE.format(root=data_root, how_to_get=pick_set(kind).how_to_get))
+    return data or make_synthetic_data(kind, CACHE)
 
 
 def trained(config: str | None, name: str | None) -> tuple[str, list[str]]:

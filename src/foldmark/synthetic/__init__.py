@@ -4,8 +4,3 @@ Each face is a parametric head (`head`, `curves`) under a pose, light and camera
 cloud of surface samples dense enough to leave no gaps (`canvas`, `scene`, `face`). They are laid out like the published
 iBUG archive (`ibug`) or the IMM Face Database (`imm`), so every later step reads them as it reads real data.
 """
-
-from foldmark.synthetic.ibug import write_synthetic_faces
-from foldmark.synthetic.imm import write_synthetic_imm
-
-__all__ = ["write_synthetic_faces", "write_synthetic_imm"]

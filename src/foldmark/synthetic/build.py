@@ -5,12 +5,15 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from foldmark.core.errors import UserError
+from foldmark.core.progress import Progress, no_progress
 
 
 def build_once(dataset: Path, labels: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
@@ -41,14 +44,21 @@ def build_once(dataset: Path, labels: tuple[str, ...], fill: Callable[[Path], No
     return dataset
 
 
-def run_jobs(work: Callable, jobs: list, workers: int | None) -> list:
+def run_jobs(work: Callable, jobs: list, workers: int | None, progress: Progress = no_progress) -> list:
     """`work(job)` of every job, in order, in as many processes (default: one per core)."""
     workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(jobs) < 2:
-        return [work(job) for job in jobs]
-    # "spawn": a forked child of a process that has started threads or CUDA may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        return list(pool.map(work, jobs, chunksize=4))
+    results = []
+    with progress("making synthetic faces", len(jobs)) as done, ExitStack() as stack:
+        run = map
+        if workers > 1 and len(jobs) > 1:
+            # "spawn": a forked child of a process that has started threads or CUDA may hang.
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,))
+            run = partial(stack.enter_context(pool).map, chunksize=4)
+        for result in run(work, jobs):
+            results.append(result)
+            done(len(results))
+    return results
 
 
 def write_jpeg(path: Path, picture: np.ndarray, quality: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from foldmark.core.files import write_text
 from foldmark.core.markup import IBUG68
+from foldmark.core.progress import Progress, no_progress
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.synthetic.build import build_once, run_jobs, write_jpeg
 from foldmark.synthetic.face import draw_face
@@ -34,7 +35,15 @@ def detector_box(points_px: np.ndarray, rng: np.random.Generator) -> tuple[int, 
     return int(left), int(top), width, width + int(rng.integers(0, 2))
 
 
-def write_synthetic_faces(folder: Path, *, train_faces: int, test_faces: int, seed: int = 0, workers: int | None = None) -> Path:
+def write_synthetic_faces(
+    folder: Path,
+    *,
+    train_faces: int,
+    test_faces: int,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Path:
     """Draw a data set into `folder` in the layout of the published iBUG archive and return the folder that holds its
     label files.
 
@@ -49,7 +58,7 @@ def write_synthetic_faces(folder: Path, *, train_faces: int, test_faces: int, se
         for split in counts:
             (build / "synthetic" / f"{split}set").mkdir(parents=True)
         jobs = [(build, split, seed, index) for split, count in counts.items() for index in range(count)]
-        entries = run_jobs(_write_face, jobs, workers)
+        entries = run_jobs(_write_face, jobs, workers, progress)
         for split, name, title in (("train", TRAIN_XML, "training images"), ("test", TEST_XML, "testing images")):
             images = "".join(xml for (_, of, _, _), xml in zip(jobs, entries, strict=True) if of == split)
             write_text(build / name, XML_HEAD.format(title=title) + images + "</images>\n</dataset>\n")

@@ -9,6 +9,7 @@ import numpy as np
 
 from foldmark.core.files import write_text
 from foldmark.core.markup import IMM58
+from foldmark.core.progress import Progress, no_progress
 from foldmark.data.imm import IMM_FOLDER, SYNTHETIC_NOTE, VIEWS
 from foldmark.synthetic.build import build_once, run_jobs, write_jpeg
 from foldmark.synthetic.canvas import smooth_noise
@@ -19,7 +20,7 @@ from foldmark.synthetic.scene import develop
 from foldmark.synthetic.view import View, landmarks_px, light_from, rotation_matrix
 
 SIZE = (640, 480)
-NOTE = "Synthetic faces, made by Foldmark; they show nobody. Layout and markup are those of the IMM Face Database.\n"
+NOTE = "Synthetic faces made by Foldmark, which show nobody, in the layout and markup of the IMM Face Database.\n"
 FEMALE_SHARE = 7 / 40
 STUDIO_HAIR = {
     "m": {"cropped": 0.2, "receding": 0.2, "short": 0.4, "fringe": 0.05, "curly": 0.05, "bald": 0.1},
@@ -52,7 +53,9 @@ ASF = """\
 """
 
 
-def write_synthetic_imm(folder: Path, *, people: int = 40, seed: int = 0, workers: int | None = None) -> Path:
+def write_synthetic_imm(
+    folder: Path, *, people: int = 40, seed: int = 0, workers: int | None = None, progress: Progress = no_progress
+) -> Path:
     """Draw `people` persons in the six views of the IMM Face Database into `folder`, in its layout, and return the folder
     of its files.
 
@@ -63,7 +66,8 @@ def write_synthetic_imm(folder: Path, *, people: int = 40, seed: int = 0, worker
     """
 
     def fill(build: Path) -> None:
-        run_jobs(_write_view, [(build, seed, person, view) for person in range(1, people + 1) for view in VIEWS], workers)
+        jobs = [(build, seed, person, view) for person in range(1, people + 1) for view in VIEWS]
+        run_jobs(_write_view, jobs, workers, progress)
         write_text(build / SYNTHETIC_NOTE, NOTE)
 
     return build_once(Path(folder) / IMM_FOLDER, (SYNTHETIC_NOTE,), fill)
