@@ -13,7 +13,7 @@ from foldmark.core.files import only_process, write_text
 from foldmark.core.metrics import face_nme, headline, mean_face_px, scores
 from foldmark.data.folds import read_split
 from foldmark.data.sets import Data
-from foldmark.ensemble.calibration import calibrate, draw_reliability, faces_to_look_at, reliability
+from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
 from foldmark.ensemble.ensemble import ensemble_points, oof_scores, require_finished
 from foldmark.ensemble.fit import FILE as ENSEMBLE_FILE
 from foldmark.ensemble.fit import fit_ensemble
@@ -22,6 +22,7 @@ from foldmark.models.device import pick_device
 from foldmark.report import wandb as wandb_view
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
 from foldmark.show import tracker as tracking
+from foldmark.show.charts import draw_reliability
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.tracker import RunInfo

@@ -54,7 +54,7 @@ def show_ledger() -> None:
             "drawn and their rank correlation is given: make score FILE=submissions/<name>.csv LB=<score>"
         )
         return
-    from foldmark.show.ledger_chart import draw_ledger
+    from foldmark.show.charts import draw_ledger
 
     draw_ledger(chart, ledger.scored, ranks)
     say(

@@ -2,13 +2,11 @@
 out-of-fold (OOF) predictions."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas
 
 from foldmark.core.faces import Faces
-from foldmark.core.files import atomic_path
 
 BINS = 10
 
@@ -43,8 +41,8 @@ def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Cal
 
 
 def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> pandas.DataFrame:
-    """Predicted against observed: the points sorted into ten classes by the standard deviation that a calibration on the
-    other folds gives them, with the root mean squares of `predicted` and `observed`, in percent of the box."""
+    """The reliability diagram: points in 10 bins by the standard deviation that a calibration on the other folds predicts, with
+    the root mean squares of `predicted` and `observed` errors in percent of the box."""
     sides = box_sides(faces)
     std = np.empty_like(spread_px)
     for fold in np.unique(folds):
@@ -54,37 +52,14 @@ def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, fold
         std[held_out] = fitted.std_px(spread_px[held_out], faces.take(held_out))
     squared = np.square((points_px - faces.points_px) / sides[..., None]).mean(axis=2).ravel()
     predicted = np.square(std / sides).ravel()
-    classes = np.array_split(np.argsort(predicted, kind="stable"), BINS)
+    bins = np.array_split(np.argsort(predicted, kind="stable"), BINS)
     return pandas.DataFrame(
         {
-            "points": [len(part) for part in classes],
-            "predicted": [100 * np.sqrt(predicted[part].mean()) for part in classes],
-            "observed": [100 * np.sqrt(squared[part].mean()) for part in classes],
+            "points": [len(part) for part in bins],
+            "predicted": [100 * np.sqrt(predicted[part].mean()) for part in bins],
+            "observed": [100 * np.sqrt(squared[part].mean()) for part in bins],
         }
     )
-
-
-def draw_reliability(path: Path, table: pandas.DataFrame) -> None:
-    """Draw the reliability: on the line, the standard deviation is what it says."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
-    axis = figure.subplots()
-    most = 1.1 * table[["predicted", "observed"]].to_numpy().max()
-    axis.plot([0, most], [0, most], color="#888888", linewidth=1, label="says what it is")
-    axis.plot(table["predicted"], table["observed"], "o-", color="#0072b2", label=f"points in {len(table)} classes")
-    axis.set(
-        xlim=(0, most),
-        ylim=(0, most),
-        xlabel="standard deviation as predicted, % of the box",
-        ylabel="root mean square error out of fold, % of the box",
-        title="Reliability of the uncertainty, calibrated on the other folds",
-    )
-    axis.title.set_fontsize(10)
-    axis.grid(alpha=0.3)
-    axis.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
 def faces_to_look_at(std_px: np.ndarray, faces: Faces) -> pandas.DataFrame:

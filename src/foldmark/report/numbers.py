@@ -8,12 +8,13 @@ import pandas
 
 from foldmark.commands.pipeline import mean_face_scores
 from foldmark.core.metrics import TABLE_METRICS, headline, mean_face_px, region_nme
-from foldmark.ensemble.calibration import draw_reliability, reliability
+from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
 from foldmark.report.compare import resampled_interval
 from foldmark.report.results import Results
 from foldmark.runs.run import RUNS, finished_folds, read_summary
+from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
 from foldmark.submission.ledger import LEDGER, read_ledger, table_rows
 
@@ -69,7 +70,7 @@ def curves(results: Results) -> Section:
     for run in results.runs:
         tables = [pandas.read_csv(run.fold_folder(fold) / "metrics.csv") for fold in finished_folds(run.folder)]
         path = results.figures / f"curves-{run.folder.name}.svg"
-        report_figures.fold_curves(path, tables)
+        draw_curves(path, metric_panels(Curve("", tables)))
         last = [table["nme"].dropna().iloc[-1] for table in tables]
         described = f"Curves by epoch; held-out NME at the end between {min(last):.2f} and {max(last):.2f} % over the folds."
         caption = f"{run.folder.name}: each fold thin, their mean thick, their range as a band."
@@ -119,7 +120,7 @@ def _scores(results: Results, chosen: np.ndarray) -> dict[str, str]:
 
 def cumulative(results: Results) -> Section:
     path = results.figures / "cumulative.svg"
-    report_figures.cumulative(path, results.nme, results.folds, resampled_interval(results.nme, results.faces.groups))
+    report_figures.draw_cumulative(path, results.nme, results.folds, resampled_interval(results.nme, results.faces.groups))
     below = ", ".join(f"{100 * (results.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
     note = " The faces here are synthetic ones, theirs are real." if results.data.synthetic else ""
     text = (
@@ -137,7 +138,7 @@ def regions(results: Results) -> Section:
     means = region_nme(results.points_px, faces)
     shape = mean_face_px(faces, faces.take(np.zeros(1, int)))[0]
     path = results.figures / "regions.svg"
-    report_figures.mean_face_errors(path, shape, errors.mean(axis=0), markup, means)
+    report_figures.draw_mean_face(path, shape, errors.mean(axis=0), markup, means)
     rows = []
     for name, points in markup.regions.items():
         low, high = resampled_interval(errors[:, points].mean(axis=1), faces.groups)

@@ -10,7 +10,7 @@ from foldmark.core.config import AugmentConfig, Config
 from foldmark.data.crops import warp
 from foldmark.models.net import build_model, layer_table
 from foldmark.runs.run import Run
-from foldmark.show.charts import filters
+from foldmark.show.charts import draw_filters
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.page import Picture, Section
 from foldmark.train.batches import photometric, random_affine
@@ -83,7 +83,7 @@ def first_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -
     pictures = []
     for number, weights in enumerate(convs, start=1):
         path = figures / f"filters-conv{number}.png"
-        filters(path, weights)
+        draw_filters(path, weights)
         outputs, inputs, height, width = weights.shape
         over = f"{inputs} inputs" if inputs > 1 else "one input"
         caption = f"Conv {number}: {outputs} filters of {width}x{height} over {over}"
