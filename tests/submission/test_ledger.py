@@ -1,6 +1,9 @@
 """The ledger: a row for each competition file, and how out-of-fold figures foretell the leaderboard."""
 
 import hashlib
+import subprocess
+import sys
+import time
 from itertools import pairwise
 
 import pytest
@@ -63,7 +66,8 @@ def test_the_same_file_again_replaces_its_row_and_keeps_the_score_only_of_the_sa
 
 def test_a_score_is_noted_only_for_the_content_that_was_noted():
     path = note("a")
-    for answer in ("", "good", "nan", "inf", "0", "-7", "7,54"):
+    no_numbers = ("7,54", "+7.54", " 7.54", "7.54\u00a0", "7_0", "0x7", "\u0667.\u0665", "\uff17.5", "7.54\x0b", "1e999")
+    for answer in ("", "good", "nan", "inf", "0", "-7", *no_numbers):
         with pytest.raises(UserError, match="LB="):
             note_score(path, answer)
     with pytest.raises(UserError, match=r"b\.csv: not in .*a\.csv"):
@@ -171,6 +175,26 @@ def test_rows_are_never_torn_when_many_are_noted():
         inodes.append(LEDGER.stat().st_ino)
         assert len(read_ledger().rows) == number + 1
     assert all(before != after for before, after in pairwise(inodes))
+
+
+def test_eight_scores_noted_at_once_are_all_kept():
+    start = time.time() + 2
+    processes = [
+        subprocess.Popen([sys.executable, "-c", NOTE, note(f"run{number}", content=str(number)), f"7.{number}", str(start)])
+        for number in range(1, 9)
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 8
+    assert [row["leaderboard"] for row in read_ledger().rows] == [f"7.{number}" for number in range(1, 9)]
+
+
+NOTE = """
+import sys, time
+from pathlib import Path
+from foldmark.submission.ledger import note_score
+assert "torch" not in sys.modules and "pandas" not in sys.modules
+time.sleep(max(0, float(sys.argv[3]) - time.time()))
+note_score(Path(sys.argv[1]), sys.argv[2])
+"""
 
 
 def test_score_and_ledger_as_typed(foldmark, workplace, monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import expand_user, explained, only_process, place_folder, read_bytes, require_space, write_bytes
+from foldmark.core.files import expand_user, explained, lock_folder, place_folder, read_bytes, require_space, write_bytes
 from foldmark.data.download import RECORD, Wanted, download, is_url, recorded, remember
 from foldmark.data.sets import DEFAULT_ROOT, SETS, CompetitionList, DataSet, Source, find_data
 from foldmark.data.unpack import BadArchive, unpack
@@ -27,7 +27,7 @@ def fetch(data_root: Path, given: Mapping[str, str | None]) -> None:
     Raises UserError for the first that cannot be had; the others, and what is fetched of it, are kept.
     """
     addresses = {variable: _checked_address(variable, address) for variable, address in given.items() if address}
-    with only_process(data_root / WORK, "another `make data` is at work here"):
+    with lock_folder(data_root / WORK, "another `make data` is at work here"):
         # The small ones first.
         for name in sorted(SETS, key=lambda name: SETS[name].source.limit):
             kind = SETS[name]

@@ -9,7 +9,7 @@ import torch
 from foldmark.commands.submission_checks import upload_csv
 from foldmark.core import geometry
 from foldmark.core.config import Config
-from foldmark.core.files import only_process, write_text
+from foldmark.core.files import lock_folder, write_text
 from foldmark.core.metrics import face_nme, headline, mean_face_px, scores
 from foldmark.data.folds import read_split
 from foldmark.data.sets import Data
@@ -90,7 +90,7 @@ def train_one(
     epochs, pictures_at = run.config.train.epochs, 0.0
     label = f"{run.folder.name}-fold{fold}"
     with (
-        only_process(folder, "another process trains this fold"),
+        lock_folder(folder, "another process trains this fold"),
         tracking.start(RunInfo(name, label, job_type, settings, folder, notes, tags), wandb_mode) as tracker,
     ):
 

@@ -77,21 +77,34 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def only_process(folder: Path, at_work: str | None) -> Iterator[None]:
-    """Hold a folder for this process alone, and clear away what a killed one left half-written in it. While another process
-    holds it, raise UserError with `at_work`, or wait if that is None. The system lets go when the process ends, however it
-    ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=-1 if at_work is None else 0)
-    except Timeout:
-        raise UserError(f"{folder}: {at_work}; wait for it, or stop it.") from None
-    except OSError as error:
-        raise explained(error, folder) from error
-    try:
+def lock_folder(folder: Path, busy: str | None) -> Iterator[None]:
+    """Hold a folder for this process alone, and remove what a killed one left half-written in it. Waits for another process that
+    holds it, or raises UserError with the words `busy`."""
+    with _hold(folder / ".lock", folder, busy):
         for left in folder.glob(".*.partial"):
             left.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[None]:
+    """Hold a file that is read, changed and written back; another process that wants to hold it waits."""
+    with _hold(path.with_name(f".{path.name}.lock"), path, None):
+        yield
+
+
+@contextmanager
+def _hold(lock_path: Path, held: Path, busy: str | None) -> Iterator[None]:
+    # The system releases the lock when the process ends, however it ends.
+    lock = FileLock(lock_path)
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if busy is None else 0)
+    except Timeout:
+        raise UserError(f"{held}: {busy}; wait for it, or stop it.") from None
+    except OSError as error:
+        raise explained(error, held) from error
+    try:
         yield
     finally:
         lock.release()

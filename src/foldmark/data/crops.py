@@ -19,7 +19,7 @@ from foldmark.core import geometry
 from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import atomic_path, digest, only_process, require_space, write_text
+from foldmark.core.files import atomic_path, digest, lock_folder, require_space, write_text
 from foldmark.core.progress import Done, Progress, no_progress
 from foldmark.data.decode import read_grey
 
@@ -97,7 +97,7 @@ def open_store(
     pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
     if not _is_whole(pixels, notes, faces, config):
         # Folds may be trained side by side: one process builds, the others wait for it.
-        with only_process(cache / "building", None):
+        with lock_folder(cache / "building", None):
             if not _is_whole(pixels, notes, faces, config):
                 with progress("cutting out faces", len(faces)) as done:
                     damaged = _build(pixels, _cut_all(faces, config, workers), _bytes(faces, config), done)

@@ -6,13 +6,19 @@ It may be edited by hand, and columns may be added. A file that is not a ledger 
 
 import csv
 import io
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import file_sha256, write_text
-from foldmark.submission.record import Provenance
+from foldmark.core.files import file_sha256, lock_file, write_text
+from foldmark.submission.rows import read_number
+
+# Imported for its name only: `foldmark score` would take twice as long with it.
+if TYPE_CHECKING:
+    from foldmark.submission.record import Provenance
 
 LEDGER = Path("submissions/ledger.csv")
 COLUMNS = ["file", "sha256", "made", "experiment", "folds", "faces", "oof_mae_px", "oof_nme", "leaderboard"]
@@ -88,10 +94,9 @@ def table_rows(rows: list[Row]) -> list[Row]:
     return [{title: {**row, "made": row["made"][:10]}[column] for column, title in SHOWN.items()} for row in rows]
 
 
-def note_submission(csv_file: Path, record: Provenance, path: Path = LEDGER) -> None:
+def note_submission(csv_file: Path, record: "Provenance", path: Path = LEDGER) -> None:
     """Add a row for a competition file that was just written. It replaces the file's older row; the leaderboard score is kept
     only for the same content. Raises UserError for a ledger that cannot be read, which is then unchanged."""
-    ledger = read_ledger(path)
     new = {
         "file": csv_file.name,
         "sha256": record.sha256[:SHORT],
@@ -103,35 +108,45 @@ def note_submission(csv_file: Path, record: Provenance, path: Path = LEDGER) -> 
         "oof_nme": f"{record.oof.nme:.4f}",
         "leaderboard": "",
     }
-    older = ledger.row(csv_file)
-    if older is None:
-        ledger.rows.append(new)
-    else:
-        same = older["sha256"] == new["sha256"]
-        older.update(new | ({"leaderboard": older["leaderboard"]} if same else {}))
-    _write(path, ledger)
+    with _change(path) as ledger:
+        older = ledger.row(csv_file)
+        if older is None:
+            ledger.rows.append(new)
+        else:
+            same = older["sha256"] == new["sha256"]
+            older.update(new | ({"leaderboard": older["leaderboard"]} if same else {}))
 
 
 def note_score(csv_file: Path, leaderboard: str, path: Path = LEDGER) -> float:
     """Note the leaderboard score of a competition file, and return it. Raises UserError for a file that is not in the ledger or
     has changed since, and for a text that is no score."""
-    score = _number(leaderboard)
+    score = read_number(leaderboard)
     if score is None or score <= 0:
         raise UserError(f'LB="{leaderboard}": give the score that the leaderboard shows, such as LB=7.54.')
-    ledger = read_ledger(path)
-    row = ledger.row(csv_file)
-    if row is None:
-        noted = ", ".join(row["file"] for row in ledger.rows) or "none yet"
-        raise UserError(
-            f"{csv_file}: not in {path}, which lists the files that make csv wrote ({noted}); name one of them with FILE=..."
-        )
-    if not csv_file.is_file():
-        raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
-    if not file_sha256(csv_file).startswith(row["sha256"]):
-        raise UserError(f"{csv_file}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
-    row["leaderboard"] = f"{score:g}"
-    _write(path, ledger)
+    with _change(path) as ledger:
+        row = ledger.row(csv_file)
+        if row is None:
+            noted = ", ".join(row["file"] for row in ledger.rows) or "nothing yet"
+            raise UserError(f"{csv_file}: not in {path}, where make csv noted {noted}; name one of these with FILE=...")
+        if not csv_file.is_file():
+            raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
+        if not file_sha256(csv_file).startswith(row["sha256"]):
+            raise UserError(f"{csv_file}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
+        row["leaderboard"] = f"{score:g}"
     return score
+
+
+@contextmanager
+def _change(path: Path) -> Iterator[Ledger]:
+    """The ledger to change; it is written when the block ends without an error."""
+    with lock_file(path):
+        ledger = read_ledger(path)
+        yield ledger
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ledger.columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ledger.rows)
+        write_text(path, text.getvalue())
 
 
 def _checked(fields: list[str], header: list[str], before: list[Row], where: str) -> Row:
@@ -139,7 +154,7 @@ def _checked(fields: list[str], header: list[str], before: list[Row], where: str
         raise UserError(f"{where}: {len(fields)} fields where the header has {len(header)}; correct that line.")
     row = dict(zip(header, fields, strict=True))
     for column in NUMBERS:
-        if row[column] and _number(row[column]) is None:
+        if row[column] and read_number(row[column]) is None:
             raise UserError(f"{where}: {column} is {row[column]!r}, not a number; correct it, or leave it empty.")
     if not row["file"]:
         raise UserError(f"{where}: names no file; correct or remove that line.")
@@ -148,22 +163,6 @@ def _checked(fields: list[str], header: list[str], before: list[Row], where: str
     if len(row["sha256"]) != SHORT or set(row["sha256"]) - set("0123456789abcdef"):
         raise UserError(f"{where}: sha256 is {row['sha256']!r}, not {SHORT} hexadecimal digits; restore it, or remove that line.")
     return row
-
-
-def _write(path: Path, ledger: Ledger) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ledger.columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(ledger.rows)
-    write_text(path, text.getvalue())
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _rank_correlation(scored: list[Row], column: str) -> str:

@@ -50,9 +50,8 @@ class Layout:
     def numbers(self, text: str) -> list[float] | None:
         """A row's values, None if they are not as many finite numbers as there should be."""
         _, values = self.split(text)
-        if len(values) != self.value_count or not all(map(NUMBER.fullmatch, values)):
-            return None
-        return [float(value) for value in values]
+        numbers = [number for number in map(read_number, values) if number is not None]
+        return numbers if len(numbers) == len(values) == self.value_count else None
 
     def correct_key(self, key: str) -> str | None:
         """The key as it should be written, None if it is none."""
@@ -153,6 +152,11 @@ class Rows:
             return f"{self.layout.label}s {spans(self.missing)} are not there ({len(self.missing):,})"
         more = f" and {len(self.missing) - 1:,} more are" if len(self.missing) > 1 else " is"
         return f"{self.layout.label} {self.layout.keys[self.missing[0]]}{more} not there"
+
+
+def read_number(text: str) -> float | None:
+    """The finite number that every reader takes this text for, None if there is none."""
+    return float(text) if NUMBER.fullmatch(text) else None
 
 
 def read_lines(path: Path) -> list[str]:
