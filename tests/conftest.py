@@ -78,13 +78,28 @@ def foldmark_process(workplace):
     return partial(run_process, workplace)
 
 
-# A run of seconds: small crops, one epoch, two folds; at a low rate, so that three steps cannot throw the net far off.
-QUICK = "crop.size=32 train.epochs=1 train.batch=8 train.lr=1e-4 folds.count=2"
+# A run of a second: a small net, small crops, one epoch, two folds; at a low rate, so that three steps cannot throw it far off.
+QUICK = (
+    "model.name=cnn model.head=pool model.channels=[8,16] model.hidden=32 crop.size=32 "
+    "train.epochs=1 train.batch=8 train.lr=1e-4 folds.count=2"
+)
 
 
 @pytest.fixture
 def quick() -> str:
     return QUICK
+
+
+@pytest.fixture(scope="session")
+def finished(synthetic_root, tmp_path_factory) -> Path:
+    """A folder in which the quick run "a" was trained and its competition file made; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    for command in ("train", "csv"):
+        options = ["--data-root", synthetic_root, "--name", "a", "--set", QUICK, "--device", "cpu"]
+        done = run_in_process(folder, command, *options)
+        assert done.returncode == 0, done.stderr
+    return folder
 
 
 def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:

@@ -23,29 +23,16 @@ from foldmark.runs.experiment import experiment
 from foldmark.submission.format import FORMATS
 from foldmark.submission.rebuild import verify
 from foldmark.submission.record import read_provenance
-from tests.conftest import QUICK, REPOSITORY
+from tests.commandline import run_process
 
 KAGGLE = FORMATS["ibug"]
 CSV, RECORD = Path("submissions/a.csv"), Path("submissions/a.json")
 
 
-@pytest.fixture(scope="module")
-def made(synthetic_root, tmp_path_factory) -> Path:
-    """A folder in which two folds were trained and `make csv` was run."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "configs").symlink_to(REPOSITORY / "configs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        name, config, data = experiment(synthetic_root, None, "a", QUICK.split())
-        pipeline.train(name, config, data, None, "cpu", "disabled")
-        pipeline.make_csv(name, [name], data, QUICK.split(), "cpu", "disabled")
-    return folder
-
-
 @pytest.fixture
-def work(made, tmp_path, monkeypatch) -> Path:
-    """A copy of that folder to change, and to be in."""
-    folder = Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
+def work(finished, tmp_path, monkeypatch) -> Path:
+    """A copy of the folder of a finished run and its file, to change, and to be in."""
+    folder = Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))
     monkeypatch.chdir(folder)
     return folder
 
@@ -86,8 +73,7 @@ def test_verify_rebuilds_the_file_to_the_last_byte_in_a_new_process(work, synthe
         with np.load(kept) as content:
             wrong = {**content, "points_px": content["points_px"] + 1}
         np.savez(kept, **wrong)
-    command = [sys.executable, "-c", "from foldmark.cli import main; main()", "verify", CSV, "--data-root", synthetic_root]
-    done = subprocess.run([*command, "--device", "cpu"], cwd=work, capture_output=True, text=True, timeout=120)
+    done = run_process(work, "verify", CSV, "--data-root", synthetic_root, "--device", "cpu")
     assert done.returncode == 0, done.stderr + done.stdout
     assert "identical to the last byte" in done.stdout
     assert "2 of a; 8 faces" in done.stdout

@@ -9,13 +9,15 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from tests.commandline import start_process
+from tests.conftest import REPOSITORY, assert_refused
 
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "4"))
 SEED = random.randrange(10**6)
@@ -24,23 +26,23 @@ TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=8 train.batch=4 train.lr=1e-4 "
     "model.channels=[8,16] model.hidden=32"
 )
-FOLDMARK = [sys.executable, "-c", "from foldmark.cli import main; main()"]
-ENVIRONMENT = {**os.environ, "WANDB_MODE": "disabled"}
+TRAIN = ["train", "--device", "cpu", "--name", "a", "--set", TINY, "--data-root"]
 
 
 def start(workplace: Path, synthetic_root: Path) -> subprocess.Popen:
-    command = [*FOLDMARK, "train", "--device", "cpu", "--name", "a", "--set", TINY, "--data-root", str(synthetic_root)]
-    return subprocess.Popen(command, cwd=workplace, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start_process(workplace, *TRAIN, synthetic_root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-@pytest.fixture
-def whole(workplace, synthetic_root, tmp_path):
+@pytest.fixture(scope="module")
+def whole(synthetic_root, tmp_path_factory):
     """A run that nobody disturbed, and how many seconds it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
     began = time.monotonic()
-    process = start(workplace, synthetic_root)
+    process = start(folder, synthetic_root)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    return Path(shutil.copytree(workplace / "runs/a", tmp_path / "whole")), time.monotonic() - began
+    return folder / "runs/a", time.monotonic() - began
 
 
 def begin_again(workplace: Path, whole: Path) -> None:
@@ -95,7 +97,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(workplace, synthetic_ro
     assert not list((workplace / "cache").rglob("*.partial"))
 
 
-def test_out_of_disk_at_any_write_it_says_so_and_goes_on_with_the_same_bits(workplace, synthetic_root, whole):
+def test_out_of_disk_at_any_write_it_says_so_and_goes_on_with_the_same_bits(foldmark, workplace, synthetic_root, whole):
     folder, _ = whole
     begin_again(workplace, folder)
     runs = workplace / "runs"
@@ -110,17 +112,15 @@ def test_out_of_disk_at_any_write_it_says_so_and_goes_on_with_the_same_bits(work
         refused = 0
         for share in (0.02, 0.1, 0.3, 0.6, 0.9):
             subprocess.run(["mount", "-o", f"remount,size={int(share * needed)}", runs], check=True)
-            process = start(workplace, synthetic_root)
-            said, _ = process.communicate(timeout=300)
-            assert process.returncode in (0, 2), said
-            if process.returncode == 2:
+            done = foldmark(*TRAIN, synthetic_root)
+            assert done.returncode in (0, 2), done.stderr
+            if done.returncode == 2:
                 refused += 1
-                assert "the disk is full" in said.splitlines()[-1], said
+                assert_refused(done, "the disk is full")
         assert refused >= 3
         subprocess.run(["mount", "-o", f"remount,size={4 * needed}", runs], check=True)
-        process = start(workplace, synthetic_root)
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        done = foldmark(*TRAIN, synthetic_root)
+        assert done.returncode == 0, done.stderr
         assert_same_bits(runs / "a", folder)
     finally:
         subprocess.run(["umount", runs], check=True)

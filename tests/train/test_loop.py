@@ -1,25 +1,25 @@
-"""Training through the command line, as real processes: it resumes to the same bits, and leaves what it promises."""
+"""Training through the command line: it resumes to the same bits, and leaves what it promises."""
 
 import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.commandline import start_process
 from tests.conftest import assert_refused
 
 
 @pytest.fixture
-def trained(foldmark, synthetic_root, quick, workplace):
-    done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", quick, "--folds", "0")
-    assert done.returncode == 0, done.stderr
-    return workplace / "runs" / "a"
+def trained(finished, workplace) -> Path:
+    return Path(shutil.copytree(finished / "runs/a", workplace / "runs/a"))
 
 
 def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
@@ -59,19 +59,17 @@ def without_times(path):
 
 
 def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_root, quick, workplace):
-    settings = quick.replace("train.epochs=1", "train.epochs=6")
+    settings = quick.replace("train.epochs=1", "train.epochs=20")
     arguments = ["train", "--data-root", str(synthetic_root), "--set", settings, "--folds", "0", "--device", "cpu"]
     whole = foldmark(*arguments, "--name", "whole")
     assert whole.returncode == 0, whole.stderr
     # The measured way to compute belongs to the run folder: both runs must take the same.
     (workplace / "runs/cut").mkdir()
     (workplace / "runs/cut/speed-cpu.json").write_bytes((workplace / "runs/whole/speed-cpu.json").read_bytes())
-    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments, "--name", "cut"]
     metrics = workplace / "runs/cut/fold0/metrics.csv"
-    environment = {**os.environ, "WANDB_MODE": "disabled"}
     kills = 0
-    for epochs in (1, 3):
-        process = subprocess.Popen(command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL)
+    for epochs in (1, 8):
+        process = start_process(workplace, *arguments, "--name", "cut", stdout=subprocess.DEVNULL)
         while process.poll() is None and not (metrics.exists() and len(without_times(metrics)) >= epochs):
             time.sleep(0.02)
         if process.poll() is None:
@@ -96,12 +94,8 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_roo
 
 def test_two_processes_never_train_one_fold_and_ctrl_c_says_how_to_go_on(foldmark, synthetic_root, quick, workplace):
     arguments = ["train", "--data-root", str(synthetic_root), "--name", "a", "--folds", "0"]
-    arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=500")]
-    command = [sys.executable, "-c", "from foldmark.cli import main; main()", *arguments]
-    environment = {**os.environ, "WANDB_MODE": "disabled"}
-    first = subprocess.Popen(
-        command, cwd=workplace, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=2000")]
+    first = start_process(workplace, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     metrics = workplace / "runs/a/fold0/metrics.csv"
     while first.poll() is None and not metrics.exists():
         time.sleep(0.02)
@@ -119,7 +113,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures_and_can_be_gone_on_from(fo
     """At a rate of 10 the numbers of a deep net without normalisation outgrow float32 within a few steps."""
     settings = quick.replace("train.lr=1e-4", "train.lr=10 train.loss=mse train.warmup=0 train.schedule=constant")
     settings = settings.replace("train.epochs=1", "train.epochs=4 train.validate_every=4 train.optimizer=adam")
-    settings += " model.name=cnn model.head=flat model.hidden=4096 model.kernel=7 model.channels=[32,64,64,64,64]"
+    settings += " model.head=flat model.hidden=4096 model.kernel=7 model.channels=[32,64,64,64,64]"
     arguments = ["train", "--data-root", synthetic_root, "--name", "a", "--folds", "0", "--set"]
     done = foldmark(*arguments, settings)
     assert_refused(done, "the loss is", ".jpg", "train.lr_factor=")
@@ -136,7 +130,8 @@ def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
     """Untrained, the net gives the mean face; a few dozen steps must get well below that. In one look a face: cutting anew
     pays only once the first look is good."""
     settings = (
-        "augment.realign=0 predict.realign=0 crop.size=48 train.epochs=30 train.batch=8 folds.count=2 train.validate_every=29"
+        "model.name=cnn model.head=flat model.channels=[16,32,64] model.norm=true crop.size=48 augment.realign=0 "
+        "predict.realign=0 train.epochs=30 train.batch=8 folds.count=2 train.validate_every=29"
     )
     done = foldmark("train", "--data-root", synthetic_root, "--name", "a", "--set", settings, "--folds", "0")
     assert done.returncode == 0, done.stderr
