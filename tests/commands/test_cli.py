@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
+from foldmark.synthetic import sets
 from tests.conftest import REPOSITORY, assert_refused
 
 
@@ -50,8 +51,9 @@ def test_environment_yml_asks_for_the_same_packages():
     assert "requirements.lock" in text or "-e ." in text
 
 
-def test_train_csv_submit_on_synthetic_faces(foldmark, synthetic_root, quick, workplace):
-    common = ["--data-root", synthetic_root, "--name", "a", "--set", quick]
+def test_train_csv_submit_on_synthetic_faces(foldmark, synthetic_root, workplace):
+    resnet = "crop.size=32 train.epochs=1 train.batch=8 train.lr=1e-4 folds.count=2"
+    common = ["--data-root", synthetic_root, "--name", "a", "--set", resnet]
     done = foldmark("train", *common)
     assert done.returncode == 0, done.stderr
     assert "all out-of-fold faces (48)" in done.stdout
@@ -76,9 +78,10 @@ def test_train_csv_submit_on_synthetic_faces(foldmark, synthetic_root, quick, wo
     assert f"all out-of-fold faces (48): MAE {weighted:.2f} px" in done.stdout
 
 
-def test_without_data_faces_are_synthetic_and_that_is_said_loudly(foldmark, workplace):
+def test_without_data_faces_are_synthetic_and_that_is_said_loudly(foldmark, quick, workplace, monkeypatch):
+    monkeypatch.setattr(sets, "TRAIN_FACES", 24)  # 400 take a minute
     (workplace / "data").mkdir()
-    done = foldmark("train", "--folds", "0", "--set", "train.epochs=1 crop.size=32")
+    done = foldmark("train", "--folds", "0", "--set", quick)
     assert done.returncode == 0, done.stderr
     assert "NO REAL FACES" in done.stdout
     assert (workplace / "runs/synthetic/fold0/summary.json").exists()
