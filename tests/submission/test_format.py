@@ -1,5 +1,6 @@
 """The competition file: written, read back and checked."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,14 @@ def test_a_defect_of_form_is_named_with_its_line(name, faces, written):
 def test_a_file_that_cannot_be_read_is_named(faces, tmp_path):
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00\x81")
-    for path, word in [(tmp_path / "none.csv", "make csv"), (tmp_path, "cannot be read"), (binary, "not a text file")]:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    for path, word in [
+        (tmp_path / "none.csv", "make csv"),
+        (tmp_path, "cannot be read"),
+        (pipe, "cannot be read"),
+        (binary, "not a text file"),
+    ]:
         with pytest.raises(UserError, match=word):
             KAGGLE.check(path, faces, CROP)
 

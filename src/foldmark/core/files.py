@@ -173,7 +173,7 @@ def explained(error: OSError, path: Path) -> Exception:
 def read_record(path: Path, kind: type[Record], mend: str) -> Record:
     """A JSON file that Foldmark wrote, as what it holds. Raises UserError that ends with the mend where it is damaged."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_bytes(path, 64 * MEGABYTE))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except ValidationError as error:

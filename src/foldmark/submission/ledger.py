@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import file_sha256, lock_file, write_text
+from foldmark.core.files import file_sha256, lock_file, read_text, write_text
 from foldmark.submission.rows import read_number
 
 # Imported for its name only: `foldmark score` would take twice as long with it.
@@ -65,7 +65,7 @@ class Ledger:
 def read_ledger(path: Path = LEDGER) -> Ledger:
     """The ledger, without rows if there is none yet. Raises UserError that names the line that does not belong in a ledger."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         return Ledger(list(COLUMNS), [])
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import MEGABYTE, read_bytes
 from foldmark.submission.findings import Finding, spans
 
 # No +, spaces, digits of other scripts, underscores, hexadecimals, nan or inf; pandas reads longer whole numbers as text.
@@ -19,6 +20,7 @@ NUMBER = re.compile(r"-?([0-9]{1,15}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-
 WHOLE = re.compile(r"0|[1-9][0-9]{0,14}")
 # What splits lines for some readers and not for others.
 OTHER_LINE_ENDS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+LIMIT = 256 * MEGABYTE  # a file of 716 faces has 2
 SHOWN = 40  # characters of a wrong text in a message
 
 
@@ -162,7 +164,7 @@ def read_number(text: str) -> float | None:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that end with a line feed, or with carriage return and line feed."""
     try:
-        text = path.read_bytes().decode()
+        text = read_bytes(path, LIMIT).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `make csv` writes it.") from None
     except OSError as error:
