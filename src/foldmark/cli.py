@@ -169,7 +169,9 @@ def model(
     import torch
 
     from foldmark.models.net import build_model, layer_table
+    from foldmark.train.state import check_names
 
+    check_names(settings)
     markup = pick_set(settings.data.set).markup
     points = len(settings.data.points) if settings.data.points else markup.count
     print(layer_table(build_model(settings, torch.zeros(points, 2), seed=0), settings))

@@ -20,13 +20,14 @@ from foldmark.data.sets import Data
 from foldmark.ensemble.ensemble import load_model
 from foldmark.models.consistency import shift_consistency
 from foldmark.models.device import pick_device
-from foldmark.models.net import parameters
+from foldmark.models.net import count_parameters
 from foldmark.report import wandb as wandb_view
 from foldmark.runs.experiment import find_data_or_synthesise
 from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary
 from foldmark.show.charts import Curve
 from foldmark.show.terminal import say, say_made
 from foldmark.show.training_table import TrainingTable
+from foldmark.train.state import check_names
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
         raise UserError(f"{name}: no such part; there are {', '.join(PARTS)}.")
     part, device = PARTS[name], pick_device(device_name)
     for setting in part.compared:
-        load_config(setting.config, [*setting.changes, *overrides])
+        check_names(load_config(setting.config, [*setting.changes, *overrides]))
     data = find_data_or_synthesise(data_root, "imm")
     folder = RUNS / (f"{name}-synthetic" if data.synthetic else name)
 
@@ -142,7 +143,8 @@ def train_setting(
     notes: str,
 ) -> Trained:
     configs = [load_config(setting.config, [*setting.changes, f"train.seed={seed}", *overrides]) for seed in range(setting.seeds)]
-    label, tags = setting.label.replace(" ", "-"), wandb_view.tags(configs[0], synthetic=data.synthetic)
+    label, tags = setting.label.replace(" ", "-"), (*wandb_view.tags(configs[0], synthetic=data.synthetic), setting.label)
+    group = wandb_view.Group(folder.name, wandb_mode, notes, tags, job_type)
     runs = [open_run(f"{folder.name}/{label}-seed{seed}", config, data) for seed, config in enumerate(configs)]
     summaries = [read_summary(run.fold_folder(0)) for run in runs]
     if all(summaries):
@@ -151,11 +153,9 @@ def train_setting(
     with TrainingTable(names, configs[0].train.epochs, what="setting") as table:
         for index, (run, row) in enumerate(zip(runs, table.rows, strict=True)):
             if summaries[index]:
-                row.finished(summaries[index])
+                row.end(summaries[index])
                 continue
-            summaries[index] = train_one(
-                folder.name, run, 0, row, device, wandb_mode, job_type=job_type, notes=notes, tags=[*tags, setting.label]
-            )
+            summaries[index] = train_one(run, 0, row, device, group)
     return Trained(setting, runs, summaries)
 
 
@@ -172,7 +172,7 @@ def results(compared: list[Trained], device: torch.device) -> list[dict[str, str
                 "median face's NME %": _spread(median_nme(trained), 2),
                 "MSE (px squared, as the net sees)": _spread(trained.figures("mse_crop"), 2),
                 "moves when shifted, % of eyes": _spread(consistency(trained, device), 2),
-                "parameters": f"{parameters(trained.net(0, device)):,}",
+                "parameters": f"{count_parameters(trained.net(0, device)):,}",
                 "seconds a seed": f"{trained.figures('seconds').mean():.0f}",
             }
         )
@@ -192,7 +192,7 @@ def consistency(trained: Trained, device: torch.device) -> np.ndarray:
     """Shift consistency of each seed's net on its held-out faces, in percent of the outer-eye distance."""
     nets = [trained.net(index, device) for index in range(len(trained.runs))]
     return np.array(
-        [shift_consistency(net, run, run.held_out_rows(0), device).mean() for net, run in zip(nets, trained.runs, strict=True)]
+        [shift_consistency(net, run, run.held_out_rows(0)).mean() for net, run in zip(nets, trained.runs, strict=True)]
     )
 
 

@@ -1,16 +1,14 @@
 """The main job step by step, each step with what it shows: what `foldmark train`, `csv` and `submit` do."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from foldmark.commands.submission_checks import upload_csv
-from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.core.files import lock_folder, write_text
-from foldmark.core.metrics import face_nme, headline, mean_face_px, scores
+from foldmark.core.metrics import headline, mean_face_px, scores
 from foldmark.data.folds import read_split
 from foldmark.data.sets import Data
 from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
@@ -20,18 +18,20 @@ from foldmark.ensemble.fit import fit_ensemble
 from foldmark.ensemble.oof import Blend, BlendedOof, blend_oof
 from foldmark.models.device import pick_device
 from foldmark.report import wandb as wandb_view
-from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary, stored_config, wanted_folds
-from foldmark.show import tracker as tracking
+from foldmark.report.face_sheet import FaceSheet
+from foldmark.runs.run import RUNS, Run, open_run, read_summary, stored_config, wanted_folds
 from foldmark.show.charts import draw_reliability
-from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
-from foldmark.show.tracker import RunInfo
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.submission.format import FORMATS, record_path
 from foldmark.submission.ledger import note_submission, read_ledger
 from foldmark.submission.rebuild import members_of
 from foldmark.submission.record import Provenance, experiment_record, read_provenance, write_provenance
-from foldmark.train.loop import fold_speed, train_fold
+from foldmark.train.executors import InOrder
+from foldmark.train.fold_data import prepare_fold
+from foldmark.train.loop import train_fold
+from foldmark.train.speed import choose_speed
+from foldmark.train.state import check_names
 
 SUBMISSIONS = Path("submissions")
 
@@ -40,27 +40,30 @@ def train(
     name: str, config: Config, data: Data, asked_folds: list[int] | None, device_name: str, wandb_mode: str, notes: str = ""
 ) -> None:
     """Train the asked folds (None: all) of an experiment and print the out-of-fold (OOF) figures."""
+    check_names(config)
     device = pick_device(device_name)
     run = open_run(name, config, data, show_progress)
     folds = wanted_folds(run, asked_folds)
     if run.store.damaged:
         listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
         say(f"left out, because data.skip_damaged is set: {listed}")
-    speed = fold_speed(run, device)
+    speed = choose_speed(run, device)
     say(
-        f"{run.folder}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, "
-        f"{'channels_last' if speed.channels_last else 'contiguous'} {'bf16' if speed.bf16 else 'float32'} "
+        f"{run.folder}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, {speed.label} "
         f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
     )
-    tags = wandb_view.tags(config, synthetic=data.synthetic)
+    group = wandb_view.Group(name, wandb_mode, notes, wandb_view.tags(config, synthetic=data.synthetic))
     with TrainingTable([str(fold) for fold in folds], config.train.epochs) as table:
-        for fold, row in zip(folds, table.rows, strict=True):
+        row_of = dict(zip(folds, table.rows, strict=True))
+        executor = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
+        for fold in folds:
             summary = read_summary(run.fold_folder(fold))
             if summary:
-                row.finished(summary)
+                row_of[fold].end(summary)
                 say(f"fold {fold} is finished: {headline(summary)}")
-                continue
-            summary = train_one(name, run, fold, row, device, wandb_mode, notes=notes, tags=tags)
+            else:
+                executor.submit(fold)
+        for fold, summary in executor.results():
             say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {headline(summary)}")
     fit_ensemble(run.folder / ENSEMBLE_FILE, [run.folder], np.ones(1), run.faces)
     _, overall = oof_scores(run.folder, run.faces)
@@ -70,63 +73,15 @@ def train(
     say_made(f"{run.folder} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
 
-def train_one(
-    name: str,
-    run: Run,
-    fold: int,
-    row: FoldRow,
-    device: torch.device,
-    wandb_mode: str,
-    *,
-    job_type: str = "train",
-    notes: str = "",
-    tags: Sequence[str] = (),
-) -> dict:
-    """Train one fold, shown in its row of the table and in its W&B run in the group `name`; write its sheet of faces and return
-    its summary."""
-    folder = run.fold_folder(fold)
-    held_out = run.held_out_rows(fold)
+def train_one(run: Run, fold: int, row: FoldRow, device: torch.device, group: wandb_view.Group) -> dict:
+    """Train one fold, shown in its row of the table and in its W&B run, with its sheet of faces; its summary."""
+    data, folder = prepare_fold(run, fold), run.fold_folder(fold)
     settings = {**run.config.model_dump(mode="json"), "fold": fold}
-    epochs, pictures_at = run.config.train.epochs, 0.0
-    label = f"{run.folder.name}-fold{fold}"
     with (
         lock_folder(folder, "another process trains this fold"),
-        tracking.start(RunInfo(name, label, job_type, settings, folder, notes, tags), wandb_mode) as tracker,
+        group.start(f"{run.folder.name}-fold{fold}", settings, folder) as tracker,
     ):
-
-        def on_epoch(metrics: dict, points_px: np.ndarray | None) -> None:
-            nonlocal pictures_at
-            row.epoch(metrics)
-            tracker.log(wandb_view.epoch_values(metrics), metrics["epoch"])
-            if points_px is not None and metrics["epoch"] >= pictures_at:
-                pictures_at = metrics["epoch"] + epochs / wandb_view.PICTURE_SETS
-                shown = wandb_view.shown_faces(held_out)
-                wandb_view.show_faces(tracker, run.faces, held_out[shown], points_px[shown], draw, metrics["epoch"])
-
-        def draw(face: int, points_px: np.ndarray, width: int) -> np.ndarray:
-            return drawn_crop(run, face, points_px, width)
-
-        summary = train_fold(run, fold, device, on_epoch, row.batch)
-        row.finished(summary)
-        rows, points_px, _ = read_oof(folder)
-        wandb_view.show_oof(tracker, run.faces, rows, points_px, draw)
-        measured = {key: summary[key] for key in ("seconds", "parameters")}
-        wandb_view.summarise(tracker, points_px, run.faces.take(rows), **measured)
-        figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
-        wandb_view.log_model(tracker, model_name(run.folder, fold), folder / f"{run.config.predict.checkpoint}.pt", figures)
-    nme = face_nme(points_px, run.faces.take(rows))
-    # From the best face to the worst, so that one look shows what the figure stands for.
-    shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(12, len(rows))).astype(int)]
-    save_png(
-        folder / "faces.png",
-        sheet(
-            [drawn_crop(run, rows[i], points_px[i]) for i in shown],
-            columns=4,
-            captions=[f"NME {nme[i]:.1f} %" for i in shown],
-            legend=True,
-        ),
-    )
-    return summary
+        return train_fold(run, data, device, [row, FaceSheet(run, fold), wandb_view.WandbListener(tracker, run, fold)])
 
 
 def mean_face_scores(run: Run, folds: list[int]) -> dict[str, float]:
@@ -137,18 +92,6 @@ def mean_face_scores(run: Run, folds: list[int]) -> dict[str, float]:
         for fold, held_out in zip(folds, rows, strict=True)
     ]
     return scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
-
-
-def drawn_crop(run: Run, row: int, points_px: np.ndarray, width: int = 360) -> np.ndarray:
-    """A face's store crop, `width` pixels wide, with truth and prediction (k, 2) drawn in."""
-    px_to_store = run.store.px_to_store[row]
-    truth_store, points_store = (geometry.apply(px_to_store, points) for points in (run.faces.points_px[row], points_px))
-    return draw_points(run.store[row], truth_store, points_store, markup=run.faces.markup, width=width)
-
-
-def model_name(folder: Path, fold: int) -> str:
-    """What W&B knows a fold's net by; parts and experiments may call their runs alike."""
-    return f"{folder.relative_to(RUNS).as_posix()}-fold{fold}"
 
 
 def make_csv(
@@ -198,18 +141,16 @@ def _track_ensemble(
         for member, experiment in experiments.items()
     }
     config, folder = record.experiments[0].config, RUNS / name / "ensemble"
-    tags = wandb_view.tags(config, synthetic=data.synthetic)
-    with tracking.start(RunInfo(name, f"{name}-ensemble", "ensemble", settings, folder, notes, tags), mode) as tracker:
+    group = wandb_view.Group(name, mode, notes, wandb_view.tags(config, synthetic=data.synthetic), "ensemble")
+    with group.start(f"{name}-ensemble", settings, folder) as tracker:
         if not tracker.running:
             return
         first = open_run(members[0], config, data)
-        wandb_view.show_oof(
-            tracker, data.train, oof.rows, oof.blend.oof_px, lambda *face: drawn_crop(first, *face), reliability=reliability
-        )
+        wandb_view.show_oof(tracker, first, oof.rows, oof.blend.oof_px, reliability)
         nets = [(member, fold) for member, experiment in experiments.items() for fold in experiment.folds]
         wandb_view.summarise(tracker, oof.blend.oof_px, data.train.take(oof.rows), folds=len(nets))
         for member, fold in nets:
-            label, figures = model_name(RUNS / member, fold.fold), fold.oof.model_dump()
+            label, figures = wandb_view.model_name(RUNS / member, fold.fold), fold.oof.model_dump()
             wandb_view.log_model(tracker, label, fold.checkpoint, figures, used=True)
         wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)
 
@@ -273,7 +214,8 @@ def _track_submission(
     name: str, record: Provenance, uploaded: bool, competition: str | None, data: Data, mode: str, notes: str
 ) -> None:
     folder = RUNS / name / "submit"
-    settings, tags = {"competition": competition}, wandb_view.tags(record.experiments[0].config, synthetic=data.synthetic)
-    with tracking.start(RunInfo(name, f"{name}-submit", "submit", settings, folder, notes, tags), mode) as tracker:
+    tags = wandb_view.tags(record.experiments[0].config, synthetic=data.synthetic)
+    group = wandb_view.Group(name, mode, notes, tags, "submit")
+    with group.start(f"{name}-submit", {"competition": competition}, folder) as tracker:
         tracker.summary({"uploaded": uploaded, "oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px})
         wandb_view.log_submission(tracker, name, SUBMISSIONS / record.csv, record)

@@ -59,17 +59,17 @@ class FoldsConfig(Section):
 
 
 class ModelConfig(Section):
-    name: Literal["resnet18", "cnn"] = "resnet18"
-    head: Literal["pool", "flat", "cells"] = "pool"
+    name: str = "resnet18"  # a row of models/backbones.py: cnn, resnet18, resnet34, resnet50
+    head: str = "pool"  # a row of models/heads.py: pool, flat, cells
     hidden: int = Field(128, ge=1, le=4096)  # flat: width of its first linear layer
     width: int = Field(128, ge=1, le=1024)  # cells: channels of its maps
-    # Where resnet18 is anti-aliased: nowhere, at every stride, or only in its first or last ones.
+    # Where a ResNet is anti-aliased: nowhere, at every stride, or only in its first or last ones.
     blur: Literal["none", "all", "early", "late"] = "none"
     blur_size: int = Field(4, ge=2, le=7)  # taps of the blur
     channels: list[Annotated[int, Field(ge=1, le=1024)]] = Field([16, 32, 32, 32], min_length=1, max_length=8)  # cnn: its convs
     kernel: Literal[3, 5, 7] = 3  # cnn
     norm: bool = False  # cnn: batch normalisation after each conv
-    weights: str | None = None  # resnet18 starts from imagenet's, downloaded, or from a file's; None: from scratch
+    weights: str | None = None  # a ResNet starts from imagenet's, downloaded, or from a file's; None: from scratch
     standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
 
 
@@ -94,8 +94,8 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.05, ge=0, le=10)
     warmup: Share = 0.1  # share of the steps
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    loss: Literal["l1", "mse", "smooth_l1", "euclidean", "wing", "soft_wing"] = "l1"
+    optimizer: str = "adamw"  # a row of train/state.py: adamw, adam
+    loss: str = "l1"  # a row of train/losses.py: l1, mse, smooth_l1, euclidean, wing, soft_wing
     large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero
@@ -112,7 +112,6 @@ class PredictConfig(Section):
     flip: bool = True  # average with the flipped picture's prediction
     shift: Share = 0.0  # average with crops shifted by this share of their width towards each corner; 0: not
     twins: bool = True  # average a test face with that of its mirror twin, where the list has both
-    checkpoint: Literal["last", "best"] = "last"  # best was picked on the held-out fold, so its OOF figure flatters
     batch: int = Field(64, ge=1)
 
 
@@ -127,14 +126,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> "Config":
-        if self.model.name == "cnn" and min(self.crop.size) >> len(self.model.channels) == 0:
-            raise ValueError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last")
-        if self.model.name == "cnn" and self.model.weights:
-            raise ValueError("model.weights: there are weights to start from for resnet18 only")
         if self.model.weights and self.train.start:
             raise ValueError("model.weights, train.start: a net starts from one of them; set the other to null")
-        if self.model.name == "cnn" and self.model.head == "cells":
-            raise ValueError("model.head: cells needs the maps of resnet18; cnn goes with flat or pool")
         if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
             raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
         return self
@@ -142,6 +135,9 @@ class Config(Section):
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.
 NOT_PART_OF_A_RUN = {"train.workers", "train.lr_factor", "predict.batch", "predict.twins", "folds.file"}
+
+# Keys that configs stored by earlier versions hold, with the only value whose behaviour is left.
+RETIRED = {("predict", "checkpoint"): "last"}
 
 
 def load_config(name: str, overrides: list[str] | None = None) -> Config:
@@ -223,6 +219,16 @@ def check_config(tree: Any, where: str) -> Config:
     except ValidationError as error:
         # A key may hold line breaks.
         raise UserError(f"{where}: {' '.join(_first_problem(error).split())}") from None
+
+
+def drop_retired(tree: Any) -> Any:
+    """A stored tree of settings without the keys that Foldmark no longer has. Raises ValueError where such a key asks for what
+    is gone."""
+    for (section, key), only in RETIRED.items():
+        settings = tree.get(section) if isinstance(tree, dict) else None
+        if isinstance(settings, dict) and key in settings and settings.pop(key) != only:
+            raise ValueError(f"{section}.{key} is gone, and only what {only!r} did is left; train again without it")
+    return tree
 
 
 def config_path(name: str) -> Path:

@@ -97,7 +97,7 @@ class Predictor:
         for index, member in enumerate(self.members):
             crops = join_crops([looks.crops[index] for looks in pictures])
             rows = np.arange(len(crops))
-            parts = [predict_points(net, crops, rows, member.config, self.markup, self.device) for net in member.nets]
+            parts = [predict_points(net, crops, rows, member.config, self.markup) for net in member.nets]
             mean_px, variance = mean_of_folds(parts)
             means_px.append(mean_px)
             variances.append(variance)
@@ -128,7 +128,7 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
         if not weight:
             continue
-        paths = [folder / f"fold{fold}" / f"{config.predict.checkpoint}.pt" for fold in finished_folds(folder)]
+        paths = [folder / f"fold{fold}" / "last.pt" for fold in finished_folds(folder)]
         nets = [load_model(path, config, markups[0].count, where) for path in paths]
         members.append(LoadedMember(config, nets, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)

@@ -99,7 +99,7 @@ def fold_points(
             if np.array_equal(content["made_from"], made_from):
                 return content["points_px"], content["spread_px"]
     model = load_model(checkpoint, config, faces.markup.count, device)
-    points_px, spread_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup, device)
+    points_px, spread_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup)
     with atomic_path(stored) as temporary, temporary.open("wb") as file:
         np.savez(file, points_px=points_px, spread_px=spread_px, made_from=made_from)
     return points_px, spread_px

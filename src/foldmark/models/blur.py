@@ -1,13 +1,17 @@
-"""Anti-aliasing for ResNet18: blur before every subsampling (Zhang 2019, Making Convolutional Networks Shift-Invariant
-Again). A blur has no weights, so a plain ResNet18's weights load into a blurred one."""
+"""Anti-aliasing for ResNets: blur before every subsampling (Zhang 2019, Making Convolutional Networks Shift-Invariant
+Again). A blur has no weights, so a plain ResNet's weights load into a blurred one."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-# The places where torchvision's ResNet18 subsamples after its first conv.
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
+
+# The places where torchvision's ResNets subsample after their first conv.
 STAGES = {"all": ("maxpool", "layer2", "layer3", "layer4"), "early": ("maxpool", "layer2"), "late": ("layer3", "layer4")}
 
 
@@ -39,11 +43,11 @@ class BlurredConv(nn.Conv2d):
         return super().forward(self.blur(maps))
 
 
-def anti_alias(net: nn.Module, where: str, taps: int) -> nn.Module:
-    """Put a blur before the subsampling of these stages of torchvision's ResNet of basic blocks, in place.
+def anti_alias(net: "ResNet", where: str, taps: int) -> "ResNet":
+    """Put a blur before the subsampling of these stages of torchvision's ResNet, in place.
 
-    The strided max-pool becomes a dense one and a blur; a strided block computes its first conv densely and blurs before
-    the second, and blurs its shortcut before the 1x1 conv. The first conv keeps its stride: computed densely, it would take
+    The strided max-pool becomes a dense one and a blur; a strided block computes its strided conv densely and blurs before
+    the next one, and blurs its shortcut before the 1x1 conv. The first conv keeps its stride: computed densely, it would take
     four times as many operations.
     """
     for stage in STAGES[where]:
@@ -51,7 +55,9 @@ def anti_alias(net: nn.Module, where: str, taps: int) -> nn.Module:
             net.maxpool = nn.Sequential(nn.MaxPool2d(kernel_size=3, stride=1, padding=1), BlurPool(taps))
             continue
         block = getattr(net, stage)[0]
-        block.conv1.stride = (1, 1)
-        block.conv2 = BlurredConv(block.conv2, taps)
+        # A bottleneck subsamples in the second of its three convs, a basic block in the first of two.
+        strided, following = ("conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
+        getattr(block, strided).stride = (1, 1)
+        setattr(block, following, BlurredConv(getattr(block, following), taps))
         block.downsample[0] = BlurredConv(block.downsample[0], taps)
     return net

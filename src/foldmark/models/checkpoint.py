@@ -1,6 +1,7 @@
 """Checkpoints: plain tensors and numbers, written so that they cannot be torn, loaded so that they cannot run code."""
 
 import io
+import logging
 import pickle
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_bytes
-from foldmark.show.terminal import console
+
+log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
@@ -53,9 +55,7 @@ def latest_checkpoint(folder: Path) -> dict | None:
         state = load_checkpoint(folder / PREVIOUS)
         if state is None:
             raise
-        console.print(
-            f"{folder / LAST}: damaged or unsafe, so not loaded; going on from {PREVIOUS} beside it, one epoch earlier."
-        )
+        log.info(f"{folder / LAST}: damaged or unsafe, so not loaded; going on from {PREVIOUS} beside it, one epoch earlier.")
         # Else the next state would push it over the good one.
         (folder / LAST).unlink()
         return state

@@ -1,26 +1,32 @@
 """Which device to compute on, and which of its ways to compute is the fastest: measured, not guessed."""
 
+import platform
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from itertools import product
 
 import torch
+from pydantic import BaseModel
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
 
 
-@dataclass(frozen=True)
-class Speed:
-    """How to run the net: memory layout and precision, with the steps per second that decided."""
+class Speed(BaseModel, frozen=True):
+    """How to run the model: memory layout and precision, with the steps per second that decided."""
 
     channels_last: bool
     bf16: bool
-    steps_per_second: dict[str, float]
+    steps_per_second: dict[str, float] = {}
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+    @property
+    def label(self) -> str:
+        return f"{'channels_last' if self.channels_last else 'contiguous'} {'bf16' if self.bf16 else 'float32'}"
+
+
+Step = Callable[[], object]
+MakeStep = Callable[[Speed], Step]
 
 
 def pick_device(name: str) -> torch.device:
@@ -38,22 +44,28 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def measure_speed(make_step, device: torch.device, seconds: float = 0.6) -> Speed:
+def measure_speed(make_step: MakeStep, device: torch.device, seconds: float = 0.6) -> Speed:
     """Time training steps with and without channels_last and bf16 and pick the fastest.
 
-    make_step(channels_last, bf16) gives a function that does one step. A change from the plain way must win by 3 %,
-    so that noise does not decide.
+    make_step(speed) gives a function that does one step in that way. A change from the plain way must win by 3 %, so that
+    noise does not decide.
     """
-    rates = {}
+    ways, rates = {}, {}
     for channels_last, bf16 in product((False, True), (False, True)):
         # Without bf16 instructions the processor emulates them, far too slowly to be worth measuring.
         if bf16 and not _has_bf16(device):
             continue
-        rates[channels_last, bf16] = _rate(make_step(channels_last, bf16), device, seconds)
-    best, plain = max(rates, key=rates.get), (False, False)
-    if rates[best] < 1.03 * rates[plain]:
-        best = plain
-    return Speed(*best, {_name(*way): round(rate, 2) for way, rate in rates.items()})
+        way = Speed(channels_last=channels_last, bf16=bf16)
+        ways[way.label], rates[way.label] = way, round(_measure_rate(make_step(way), device, seconds), 2)
+    plain, best = next(iter(rates)), max(rates, key=rates.__getitem__)
+    chosen = ways[best if rates[best] >= 1.03 * rates[plain] else plain]
+    return chosen.model_copy(update={"steps_per_second": rates})
+
+
+def describe_device(device: torch.device) -> str:
+    """The hardware and the versions that a measured speed depends on, in one line."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {platform.processor()}"
+    return f"{device}: {name}, {torch.get_num_threads()} threads; torch {torch.__version__}, {platform.system()}"
 
 
 def synchronise(device: torch.device) -> None:
@@ -81,11 +93,7 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _name(channels_last: bool, bf16: bool) -> str:
-    return ("channels_last" if channels_last else "contiguous") + (" bf16" if bf16 else " float32")
-
-
-def _rate(step, device: torch.device, seconds: float) -> float:
+def _measure_rate(step: Step, device: torch.device, seconds: float) -> float:
     for _ in range(2):
         step()
     synchronise(device)

@@ -9,12 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from foldmark.core.config import Config
+from foldmark.core.errors import UserError
 
 
 class PooledHead(nn.Module):
     """Direct regression from the mean of the last map, as in the report: one linear layer."""
 
-    def __init__(self, channels: list[int], cells: tuple[int, int], points: int, config: Config) -> None:
+    def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
         super().__init__()
         self.fc = nn.Linear(channels[-1], 2 * points)
         self.size = config.crop.size
@@ -26,7 +27,7 @@ class PooledHead(nn.Module):
 class FlatHead(nn.Module):
     """Direct regression from the whole last map, as in the course's small net: two linear layers."""
 
-    def __init__(self, channels: list[int], cells: tuple[int, int], points: int, config: Config) -> None:
+    def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
         super().__init__()
         self.hidden = nn.Linear(channels[-1] * cells[0] * cells[1], config.model.hidden)
         self.relu = nn.ReLU()
@@ -42,15 +43,18 @@ class CellHead(nn.Module):
     then is, and the point is the mean of what the cells say, weighted by how likely they are.
 
     Trained on the points alone: a soft-argmax (Sun et al. 2018, Integral Human Pose Regression) over cells with offsets
-    (Jin et al. 2021, Pixel-in-Pixel Net). The votes start as a bell about each point of the mean face.
+    (Jin et al. 2021, Pixel-in-Pixel Net). The votes start as a bell about each point of the mean face. Raises UserError for a
+    backbone with a single map.
     """
 
     STRIDE = 8
     BELL = 0.1  # its spread, as a share of the crop's width
     SHARPEN = 4.0  # small weights make sharp votes
 
-    def __init__(self, channels: list[int], cells: tuple[int, int], points: int, config: Config) -> None:
+    def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
         super().__init__()
+        if len(channels) < 2:
+            raise UserError(f"model.head: cells needs the maps of a ResNet; {config.model.name} goes with flat or pool.")
         width, size = config.model.width, config.crop.size
         self.laterals = nn.ModuleList([nn.Conv2d(count, width, 1) for count in channels[1:]])
         self.mix = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())

@@ -1,11 +1,11 @@
-"""The nets: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
+"""The model: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from foldmark.core.config import Config
-from foldmark.models.blur import anti_alias
+from foldmark.core.tables import pick
+from foldmark.models.backbones import BACKBONES
 from foldmark.models.heads import HEADS
 
 
@@ -15,6 +15,8 @@ class PointRegressor(nn.Module):
     With train.mean_face the head starts at the mean face and has only the difference to learn.
     """
 
+    mean_points_crop: torch.Tensor
+
     def __init__(self, backbone: nn.Module, head: nn.Module, mean_points_crop: torch.Tensor, config: Config) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
@@ -22,9 +24,10 @@ class PointRegressor(nn.Module):
         self.start_at_mean, self.standardise = config.train.mean_face, config.model.standardise
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(self.light(crops.float())), self.mean_points_crop if self.start_at_mean else None)
+        maps = self.backbone(self.normalise_light(crops.float()))
+        return self.head(maps, self.mean_points_crop if self.start_at_mean else None)
 
-    def light(self, crops: torch.Tensor) -> torch.Tensor:
+    def normalise_light(self, crops: torch.Tensor) -> torch.Tensor:
         if not self.standardise:
             return crops / 255 - 0.5
         # Each crop by its own light: exposure and contrast carry nothing about where a point is.
@@ -32,60 +35,13 @@ class PointRegressor(nn.Module):
         return centred / (crops.std((2, 3), keepdim=True) + 8)
 
 
-class ResNet18(nn.Module):
-    """torchvision's ResNet18 (He et al. 2016) with a 1-channel first conv, without its last layer, anti-aliased as
-    `model.blur` says: the maps of its four stages, at a 4th, 8th, 16th and 32nd of the crop."""
-
-    def __init__(self, config: Config) -> None:
-        from torchvision.models import resnet18  # takes two seconds, which a CNN need not wait for
-
-        super().__init__()
-        net = resnet18(weights=None)
-        net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        if config.model.blur != "none":
-            anti_alias(net, config.model.blur, config.model.blur_size)
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        self.channels = [64, 128, 256, 512]
-        self.cells = tuple(-(-side // 32) for side in config.crop.size)
-
-    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        maps = [self.maxpool(self.relu(self.bn1(self.conv1(pictures))))]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps.append(stage(maps[-1]))
-        return maps[1:]
-
-
-class Cnn(nn.Module):
-    """The course's small net: convs, each with ReLU and a max-pool that halves the map; the last map."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        model = config.model
-        layers, before = [], 1
-        for channels in model.channels:
-            layers.append(nn.Conv2d(before, channels, model.kernel, padding="same", bias=not model.norm))
-            if model.norm:
-                layers.append(nn.BatchNorm2d(channels))
-            layers += [nn.ReLU(), nn.MaxPool2d(2)]
-            before = channels
-        self.convs = nn.Sequential(*layers)
-        self.channels = model.channels
-        self.cells = tuple(side >> len(model.channels) for side in config.crop.size)
-
-    def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        return [self.convs(pictures)]
-
-
-BACKBONES = {"resnet18": ResNet18, "cnn": Cnn}
-
-
 def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> PointRegressor:
-    """A fresh net; the seed alone decides its weights. mean_points_crop: (k, 2) of the training faces."""
+    """A model with random weights, which the seed alone decides. mean_points_crop: (k, 2) of the training faces. Raises
+    UserError for an unknown backbone or head, and where the two do not fit each other or the crop."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = BACKBONES[config.model.name](config)
-        head = HEADS[config.model.head](backbone.channels, backbone.cells, len(mean_points_crop), config)
+        backbone = pick(BACKBONES, config.model.name, "model.name")(config)
+        head = pick(HEADS, config.model.head, "model.head")(backbone.channels, backbone.cells, len(mean_points_crop), config)
         if config.train.mean_face:
             # Starting at the mean face itself: the first steps then go into the features, not into finding the middle.
             nn.init.normal_(head.fc.weight, std=1e-3)
@@ -94,7 +50,7 @@ def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> Po
 
 
 def layer_table(model: PointRegressor, config: Config) -> str:
-    """The layers of a net in the order in which they run: name, kind, output shape for one picture, parameters; and the
+    """The layers of a model in the order in which they run: name, kind, output shape for one picture, parameters; and the
     operations that one picture takes."""
     lines = []
 
@@ -108,22 +64,24 @@ def layer_table(model: PointRegressor, config: Config) -> str:
 
     leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
-    operations = multiplications(model, config)
+    operations = count_multiplications(model, config)
     for handle in handles:
         handle.remove()
     head = f"{'layer':<32}{'kind':<20}{'output':<16}{'parameters':>12}"
     width, height = config.crop.size
     per_picture = f"{operations / 1e6:,.0f} million multiplications for a crop of {width}x{height}"
-    return "\n".join([head, *lines, f"{'all':<68}{parameters(model):>12,}", per_picture])
+    return "\n".join([head, *lines, f"{'all':<68}{count_parameters(model):>12,}", per_picture])
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
 @torch.inference_mode()
-def multiplications(model: PointRegressor, config: Config) -> int:
+def count_multiplications(model: PointRegressor, config: Config) -> int:
     """Multiply-adds of convs and linear layers for one crop; a FLOP count that counts both is twice this."""
+    from torch.utils.flop_counter import FlopCounterMode  # half a second to import
+
     width, height = config.crop.size
     crop = torch.zeros(1, 1, height, width, device=model.mean_points_crop.device)
     with FlopCounterMode(display=False) as counter:

@@ -14,40 +14,51 @@ IMAGENET = "imagenet"
 
 
 def load_pretrained(backbone: nn.Module, weights: str) -> None:
-    """Load a ResNet18's weights into a backbone, in place: `imagenet`, which torchvision downloads and keeps, or the path of
+    """Load torchvision's weights into a backbone, in place: `imagenet`, which torchvision downloads and keeps, or the path of
     a state dict. Raises UserError where they cannot be had or do not fit."""
-    state = _downloaded() if weights == IMAGENET else load_checkpoint(Path(weights))
+    name = torchvision_name(backbone)
+    state = _download_imagenet(name) if weights == IMAGENET else load_checkpoint(Path(weights))
     if state is None:
-        raise UserError(f"model.weights: {weights}: no such file; give {IMAGENET!r} or the path of a ResNet18 state dict.")
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        raise UserError(f"model.weights: {weights}: no such file; give {IMAGENET!r} or the path of a state dict of {name}.")
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     try:
         # A grey picture has the same value in all three channels, so their weights add up.
         state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
         backbone.load_state_dict(state)
     except (KeyError, AttributeError, RuntimeError):
-        raise UserError(f"model.weights: {weights} does not hold the weights of torchvision's ResNet18.") from None
+        raise UserError(f"model.weights: {weights} does not hold the weights of torchvision's {name}.") from None
 
 
-def load_fold(net: nn.Module, run: Run, fold: int) -> None:
-    """Load into a net of this fold, in place, the averaged weights of the same fold of the run that train.start names; the mean
-    face stays its own. Raises UserError where that fold is not finished, holds out other faces, or has another net."""
+def torchvision_name(backbone: nn.Module) -> str:
+    """torchvision's name of a backbone. Raises UserError for one that is not torchvision's, so has no weights to start from."""
+    name = getattr(backbone, "torchvision_name", None)
+    if name is None:
+        raise UserError("model.weights: only the ResNets have weights to start from; remove it, or choose one in model.name.")
+    return name
+
+
+def load_fold(model: nn.Module, run: Run, fold: int) -> None:
+    """Load into a model of this fold, in place, the averaged weights of the same fold of the run that train.start names; the
+    mean face stays its own. Raises UserError where that fold is not finished, holds out other faces, or has another model."""
     folder = folder_to_start_from(run.config, run.faces, run.folds)
     if read_summary(folder / f"fold{fold}") is None:
         raise UserError(f"train.start: {folder / f'fold{fold}'} is not finished; train it first, with the same DATA_ROOT.")
     state = load_checkpoint(folder / f"fold{fold}" / LAST)["averaged"]
     try:
-        net.load_state_dict({**state, "mean_points_crop": net.mean_points_crop})
+        model.load_state_dict({**state, "mean_points_crop": model.mean_points_crop})
     except RuntimeError:
-        raise UserError(f"train.start: {folder} has another net; give this run the model settings in its config.yaml.") from None
+        raise UserError(
+            f"train.start: {folder} has another model; give this run the model settings in its config.yaml."
+        ) from None
 
 
-def _downloaded() -> dict[str, torch.Tensor]:
-    from torchvision.models import ResNet18_Weights  # takes two seconds, which other nets need not wait for
+def _download_imagenet(name: str) -> dict[str, torch.Tensor]:
+    from torchvision.models import get_model_weights
 
     try:
-        return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+        return get_model_weights(name).IMAGENET1K_V1.get_state_dict(check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"model.weights: torchvision could not download the ImageNet weights ({error}); connect to the network, or give the "
-            'path of its resnet18 .pth file: SET="model.weights=/where/it/is.pth".'
+            f'path of its {name} .pth file: SET="model.weights=/where/it/is.pth".'
         ) from None

@@ -25,7 +25,7 @@ from foldmark.ensemble.ensemble import Oof, load_model, read_experiment_oof
 from foldmark.ensemble.oof import Blend, blend_oof
 from foldmark.models.consistency import shift_consistency
 from foldmark.models.device import pick_device
-from foldmark.models.net import parameters
+from foldmark.models.net import count_parameters
 from foldmark.runs.run import RUNS, Run, finished_folds, open_run, read_summary, stored_config
 from foldmark.show.terminal import console, say, say_made
 
@@ -153,7 +153,7 @@ def _row(variant: Variant, best: Variant, device: torch.device) -> dict:
         "to the best": "" if variant is best else _to_the_best(oof.rows, variant.nme, best),
         "moves %": f"{kept_consistency(run, folds[0], model, device):.2f}",
         "minutes": f"{sum(read_summary(run.fold_folder(fold))['seconds'] for fold in folds) / 60:.0f}",
-        "parameters": f"{parameters(model):,}",
+        "parameters": f"{count_parameters(model):,}",
         **_regions(oof.points_px, faces),
     }
 
@@ -221,7 +221,7 @@ def kept_consistency(run: Run, fold: int, model: torch.nn.Module, device: torch.
     if not path.is_file():
         held_out = run.held_out_rows(fold)
         rows = held_out[np.linspace(0, len(held_out) - 1, min(CONSISTENCY_FACES, len(held_out))).astype(int)]
-        moved = shift_consistency(model, run, rows, device)
+        moved = shift_consistency(model, run, rows)
         write_text(path, json.dumps({"percent_of_eyes": float(moved.mean()), "faces": len(rows)}))
     return json.loads(path.read_text())["percent_of_eyes"]
 

@@ -13,15 +13,15 @@ from foldmark.runs.run import Run
 from foldmark.show.charts import draw_filters
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.page import Picture, Section
-from foldmark.train.batches import photometric, random_affine
-from foldmark.train.loop import fold_data, training_faces
+from foldmark.train.batches import TrainingFaces, photometric, random_affine
+from foldmark.train.fold_data import prepare_fold
 
 TILE_WIDTH = 320
 STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 
 
 def samples(run: Run, fold: int, figures: Path) -> Section:
-    size, data = run.config.crop.size, fold_data(run, fold)
+    size, data = run.config.crop.size, prepare_fold(run, fold)
     to_crop = geometry.centre_affine(run.store.size, size)
     rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
     tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
@@ -36,11 +36,11 @@ def samples(run: Run, fold: int, figures: Path) -> Section:
 def augmented(run: Run, fold: int, figures: Path) -> Section | None:
     """One kind of change a picture, at the strength that the setting trains with, and all together; None for a run without
     augmentation."""
-    config, size, data = run.config.augment, run.config.crop.size, fold_data(run, fold)
+    config, size, data = run.config.augment, run.config.crop.size, prepare_fold(run, fold)
     if not any(config.model_dump().values()):
         return None
     rng = np.random.default_rng(0)
-    faces = training_faces(run, data)
+    faces = TrainingFaces(run, data)
     tiles, captions = [], []
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
         centre = geometry.centre_affine(run.store.size, size)

@@ -1,7 +1,8 @@
 """What W&B shows: of a training its curves and the same few faces, of out-of-fold (OOF) predictions every face, the errors'
 distribution, the regions and how far to trust the uncertainty, and which file was made from which."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS, face_nme, face_region_nme, region_nme, scores
-from foldmark.show.tracker import Tracker
+from foldmark.report.face_sheet import draw_crop
+from foldmark.runs.run import RUNS, Run, read_oof
+from foldmark.show.tracker import RunInfo, Tracker, start
 from foldmark.submission.format import record_path
 from foldmark.submission.record import Provenance
+from foldmark.train.listener import Listener
 
 # Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.
 SECTIONS = {
@@ -27,16 +31,65 @@ TABLE_WIDTH = 128  # pixels of a face in the table, which holds all of them
 CURVE_STEPS = 100
 FACES_PER_SECOND = 20  # at least, into a table; slower counts as hanging
 
-# A face's row in the run, and its predicted points_px (k, 2): the picture with both drawn in, so many pixels wide.
-Draw = Callable[[int, np.ndarray, int], np.ndarray]
+
+@dataclass(frozen=True)
+class Group:
+    """An experiment's group of W&B runs: its name, the mode, and what every run of it bears."""
+
+    experiment: str
+    mode: str = "offline"
+    notes: str = ""
+    tags: tuple[str, ...] = ()
+    job: str = "train"
+
+    def start(self, name: str, settings: dict, folder: Path) -> Tracker:
+        """Start a run of the group, or go on with the one whose id `folder` holds."""
+        return start(RunInfo(self.experiment, name, self.job, settings, folder, self.notes, self.tags), self.mode)
 
 
-def tags(config: Config, *, synthetic: bool) -> list[str]:
-    """What to filter runs by: the data set, the net, its head and its blur."""
-    net = [config.model.name, f"{config.model.head} head"]
-    if config.model.name == "resnet18":
-        net.append(f"blur {config.model.blur}")
-    return [config.data.set, "synthetic faces" if synthetic else "real faces", *net]
+class WandbListener(Listener):
+    """Shows a fold in its W&B run: the curves and some held-out faces while it trains, then its OOF predictions and its model."""
+
+    def __init__(self, tracker: Tracker, run: Run, fold: int) -> None:
+        self.tracker, self.run, self.fold, self.folder = tracker, run, fold, run.fold_folder(fold)
+        self.pictures_at = 0.0  # the epoch of the next pictures
+
+    def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
+        self.tracker.log(epoch_values(row), row["epoch"])
+        if points_px is not None and row["epoch"] >= self.pictures_at:
+            self.pictures_at = row["epoch"] + self.run.config.train.epochs / PICTURE_SETS
+            held_out = self.run.held_out_rows(self.fold)
+            shown = choose_faces(held_out)
+            show_faces(self.tracker, self.run, held_out[shown], points_px[shown], row["epoch"])
+
+    def end(self, summary: dict) -> None:
+        rows, points_px, _ = read_oof(self.folder)
+        show_oof(self.tracker, self.run, rows, points_px)
+        figures = {key: summary[key] for key in ("seconds", "parameters")}
+        best = best_epoch(pandas.read_csv(self.folder / "metrics.csv"))
+        summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, **best)
+        figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
+        log_model(self.tracker, model_name(self.run.folder, self.fold), self.folder / "last.pt", figures)
+
+
+def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
+    """The epoch with the lowest held-out NME of metrics.csv, and that NME. No model of that epoch is kept: chosen on the
+    held-out faces, its figure would flatter."""
+    row = metrics.loc[metrics["nme"].idxmin()]
+    return {"best_epoch": int(row["epoch"]), "best_epoch_nme": float(row["nme"])}
+
+
+def model_name(folder: Path, fold: int) -> str:
+    """W&B's name of a fold's model; runs of parts and experiments may have the same folder names."""
+    return f"{folder.relative_to(RUNS).as_posix()}-fold{fold}"
+
+
+def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
+    """What to filter runs by: the data set, the backbone, its head and its blur."""
+    model = [config.model.name, f"{config.model.head} head"]
+    if config.model.name.startswith("resnet"):
+        model.append(f"blur {config.model.blur}")
+    return (config.data.set, "synthetic faces" if synthetic else "real faces", *model)
 
 
 def epoch_values(row: dict) -> dict[str, float]:
@@ -50,36 +103,34 @@ def epoch_values(row: dict) -> dict[str, float]:
     return values
 
 
-def shown_faces(held_out: np.ndarray) -> np.ndarray:
+def choose_faces(held_out: np.ndarray) -> np.ndarray:
     """Which of the held-out faces are shown while a fold trains: the same ones each time."""
     return np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
 
 
-def show_faces(tracker: Tracker, faces: Faces, rows: Sequence[int], points_px: np.ndarray, draw: Draw, step: int) -> None:
-    """These rows of the faces with truth and prediction (n, k, 2) drawn in."""
+def show_faces(tracker: Tracker, run: Run, rows: Sequence[int], points_px: np.ndarray, step: int) -> None:
+    """These rows of the run's faces with truth and prediction (n, k, 2) drawn in."""
     if tracker.running:
-        pictures = [(draw(row, points, 360), faces.pictures[row]) for row, points in zip(rows, points_px, strict=True)]
+        pictures = [(draw_crop(run, row, points), run.faces.pictures[row]) for row, points in zip(rows, points_px, strict=True)]
         tracker.show(
             lambda wandb: {"held_out_faces": [wandb.Image(picture, caption=caption) for picture, caption in pictures]}, step
         )
 
 
-def show_oof(
-    tracker: Tracker, faces: Faces, rows: np.ndarray, points_px: np.ndarray, draw: Draw, reliability: Path | None = None
-) -> None:
-    """All OOF predictions points_px (n, k, 2) of these rows of the faces: a table with the worst face first, the cumulative
-    error curve, the error of each region, and the picture of how reliable the uncertainty is."""
+def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray, reliability: Path | None = None) -> None:
+    """All OOF predictions points_px (n, k, 2) of these rows of the run's faces: a table with the worst face first, the
+    cumulative error curve, the error of each region, and the picture of how reliable the uncertainty is."""
     if not tracker.running:
         return
-    held_out = faces.take(rows)
+    held_out = run.faces.take(rows)
     table = face_table(points_px, held_out)
     curve = cumulative_errors(face_nme(points_px, held_out))
     regions = pandas.DataFrame(region_nme(points_px, held_out).items(), columns=["region", "NME %"])
 
     def build(wandb: Any) -> dict:
         pictures = [
-            wandb.Image(draw(rows[index], points_px[index], TABLE_WIDTH), file_type="jpg", caption=faces.pictures[rows[index]])
-            for index in table.index
+            wandb.Image(draw_crop(run, rows[i], points_px[i], TABLE_WIDTH), file_type="jpg", caption=run.faces.pictures[rows[i]])
+            for i in table.index
         ]
         shown = {
             "oof_faces": wandb.Table(dataframe=table.assign(face=pictures)),
@@ -130,19 +181,19 @@ def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: flo
 
 
 def log_model(tracker: Tracker, name: str, checkpoint: Path, figures: dict, *, used: bool = False) -> None:
-    """The net that a fold ended with, as what it made or, `used`, as what something is made from; not copied, because it does
-    not change any more."""
+    """The model that a fold ended with, as what the fold made or, `used`, as what something is made from; not copied, because
+    it does not change any more."""
     if tracker.running:
         metadata = {"checkpoint": checkpoint.as_posix(), "sha256": file_sha256(checkpoint), **figures}
         tracker.artifact(name, "model", [checkpoint], metadata, copied=False, used=used)
 
 
 def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:
-    """A competition file with its record, and in the metadata the nets that it was made from."""
-    nets = [
+    """A competition file with its record, and in the metadata the models that it was made from."""
+    models = [
         {"checkpoint": fold.checkpoint.as_posix(), "sha256": fold.sha256, "weight": experiment.weight}
         for experiment in record.experiments
         for fold in experiment.folds
     ]
-    metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": nets}
+    metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": models}
     tracker.artifact(f"{name}-csv", "submission", [csv, record_path(csv)], metadata)

@@ -7,7 +7,6 @@ ensemble.json        when folds are finished: the calibration of their uncertain
 fold0/metrics.csv    one row per epoch: the truth that W&B shows
 fold0/last.pt        to go on from; when the fold is finished, the net it ended with
 fold0/previous.pt    the state before, until the fold is finished
-fold0/best.pt        the net with the lowest held-out NME
 fold0/oof.npz        predictions for the held-out faces: rows (n,), points_px (n, k, 2), spread_px (n, k)
 fold0/summary.json   the fold's figures; it is there only when the fold is finished
 """
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldmark.core.config import Config, check_config, config_text, differences, read_yaml, with_overrides
+from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, read_yaml, with_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import atomic_path, write_text
@@ -112,7 +111,10 @@ def stored_config(folder: Path, overrides: list[str] | None = None) -> Config:
         tree = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{path}: cannot be read; restore it, or train under another name with NAME=...") from None
-    stored = check_config(tree, str(path))
+    try:
+        stored = check_config(drop_retired(tree), str(path))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}.") from None
     asked = with_overrides(stored.model_dump(), overrides or [], str(path))
     _refuse_changes(folder, stored, asked)
     return asked

@@ -15,7 +15,7 @@ SMOOTHING = 0.95  # of the training MAE over batches
 
 @dataclass
 class FoldRow:
-    """One fold in the table; training tells it how far it is."""
+    """One fold in the table: a listener of its training."""
 
     name: str
     epochs: int
@@ -31,8 +31,10 @@ class FoldRow:
     started: float | None = None
     started_at: float = 0  # epochs that were done already when this process took the fold up
 
+    def begin(self, epochs_done: int) -> None:
+        """The time left is known only once a batch has shown the pace."""
+
     def batch(self, epochs_done: float, mae_px: float) -> None:
-        """So many epochs are done (with a fraction), and this is the last batch's training MAE in original pixels."""
         if self.started is None:
             # The epoch's first batch is over; what it took is lost to the estimate, and little.
             self.state, self.started, self.started_at = "trains", time.monotonic(), epochs_done
@@ -40,8 +42,7 @@ class FoldRow:
         self.train_mae_px = SMOOTHING * old + (1 - SMOOTHING) * mae_px
         self.epochs_done = epochs_done
 
-    def epoch(self, row: dict) -> None:
-        """An epoch is done; this is its row of metrics.csv."""
+    def epoch(self, row: dict, points_px: object = None) -> None:
         self.epochs_done, self.train_mae_px = row["epoch"], row["train_mae_px"]
         self.faces_per_second = row["faces_per_second"]
         held_out = ""
@@ -55,8 +56,8 @@ class FoldRow:
                 f"  {row['faces_per_second']:.0f} faces/s{left}"
             )
 
-    def finished(self, summary: dict) -> None:
-        """The fold has ended, in this run of the command or an earlier one, with these figures."""
+    def end(self, summary: dict) -> None:
+        """Also for a fold that an earlier command finished."""
         self.state, self.epochs_done, self.seconds = "done", summary["epochs"], summary["seconds"]
         self.mae_px, self.nme = summary["mae_px"], summary["nme"]
 

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from foldmark.core.config import Config
+from foldmark.core.config import Config, drop_retired
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, file_sha256, read_record, write_text
@@ -36,7 +37,7 @@ class ExperimentRecord(BaseModel):
 
     name: str
     weight: float = 1.0
-    config: Config
+    config: Annotated[Config, BeforeValidator(drop_retired)]
     folds: list[FoldRecord] = Field(min_length=1)
 
 
@@ -58,7 +59,7 @@ def experiment_record(folder: Path, config: Config, folds: list[int], weight: fl
     """The record of these finished folds of a run folder, with the hashes of the checkpoints that predict."""
     records = []
     for fold in folds:
-        checkpoint = folder / f"fold{fold}" / f"{config.predict.checkpoint}.pt"
+        checkpoint = folder / f"fold{fold}" / "last.pt"
         oof = Figures(**read_summary(folder / f"fold{fold}"))
         records.append(FoldRecord(fold=fold, checkpoint=checkpoint, sha256=file_sha256(checkpoint), oof=oof))
     return ExperimentRecord(name=folder.name, weight=weight, config=config, folds=records)

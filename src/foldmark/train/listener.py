@@ -1,0 +1,21 @@
+"""Who is told how a fold's training goes. The command decides who listens: the terminal, W&B, the sheet of faces."""
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Listener(Protocol):
+    """What `train_fold` tells, in this order: begin, for each epoch its batches and its end, end."""
+
+    def begin(self, epochs_done: int) -> None:
+        """Training starts; so many epochs were done before, by another process."""
+
+    def batch(self, epochs_done: float, mae_px: float) -> None:
+        """A batch is done: the epochs so far, with a fraction, and the batch's training MAE in original pixels."""
+
+    def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
+        """An epoch is done: its row of metrics.csv and, where it was validated, the held-out faces' predictions (n, k, 2)."""
+
+    def end(self, summary: dict) -> None:
+        """The fold is finished: what its summary.json holds. All its files are written."""

@@ -1,0 +1,60 @@
+"""How fast the ways to compute are here, and which one a run was trained with."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foldmark.core.config import Config
+from foldmark.core.errors import UserError
+from foldmark.core.files import digest, read_record, write_text
+from foldmark.models.device import Speed, Step, describe_device, measure_speed
+from foldmark.runs.experiment import CACHE
+from foldmark.runs.run import Run
+from foldmark.train.state import new_state, training_step
+
+log = logging.getLogger(__name__)
+
+
+def choose_speed(run: Run, device: torch.device) -> Speed:
+    """The way to compute that this run was begun with, because resuming must not change it; for a new run the fastest one here,
+    measured once for models of its kind."""
+    path, points = run.folder / f"speed-{device.type}.json", run.faces.markup.count
+    speed = read_speed(path)
+    if speed is None:
+        kind = [run.config.model.model_dump(), run.config.crop.size, run.config.train.batch, points, describe_device(device)]
+        measured = CACHE / f"speed-{digest(kind)}.json"
+        speed = read_speed(measured)
+        if speed is None:
+            speed = measure_training(run.config, points, device)
+            write_text(measured, speed.model_dump_json(indent=1))
+        write_text(path, speed.model_dump_json(indent=1))
+    return speed
+
+
+def read_speed(path: Path) -> Speed | None:
+    """A measured speed; None if it is not there, or is damaged, which is logged."""
+    if not path.exists():
+        return None
+    try:
+        return read_record(path, Speed, "it is measured anew")
+    except UserError as error:
+        log.info(str(error))
+        return None
+
+
+def measure_training(config: Config, points: int, device: torch.device) -> Speed:
+    """The fastest way to train a model of this config with so many points."""
+    (width, height), batch = config.crop.size, config.train.batch
+    # Noise rather than zeros: nearer to what training will see.
+    crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
+    truth_crop = torch.zeros(batch, points, 2, device=device)
+    weight = torch.ones(batch, device=device)
+
+    def make_step(speed: Speed) -> Step:
+        state = new_state(config, np.zeros((points, 2)), config.train.seed, speed, device)
+        state.model.train()
+        return lambda: training_step(state, config, crops, truth_crop, weight)
+
+    return measure_speed(make_step, device)

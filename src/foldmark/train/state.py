@@ -1,0 +1,113 @@
+"""What training changes: the model, the moving average of its weights, and the optimizer; and one step of it."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from foldmark.core.config import Config, TrainConfig
+from foldmark.core.tables import pick
+from foldmark.models.device import Speed
+from foldmark.models.net import PointRegressor, build_model
+from foldmark.models.weights import torchvision_name
+from foldmark.train.losses import LOSSES
+
+# A row is a function of parameter groups and lr=, fused=.
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass
+class TrainState:
+    """A model in training, the moving average of its weights, its optimizer, and the way to compute."""
+
+    model: PointRegressor
+    averaged: PointRegressor
+    optimizer: torch.optim.Optimizer
+    speed: Speed
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.mean_points_crop.device
+
+    def state_dict(self) -> dict:
+        parts = {"model": self.model, "averaged": self.averaged, "optimizer": self.optimizer}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, stored: dict) -> None:
+        self.averaged.load_state_dict(stored["averaged"])
+        # Only the averaged model is left if the fold was stopped on its very last steps, after training.
+        if "optimizer" in stored:
+            self.model.load_state_dict(stored["model"])
+            self.optimizer.load_state_dict(stored["optimizer"])
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+
+def check_names(config: Config) -> None:
+    """Raise UserError if the config names a backbone, head, loss or optimizer that is not there, or a backbone that does not
+    fit the other settings. Nothing is computed."""
+    pick(LOSSES, config.train.loss, "train.loss")
+    pick(OPTIMIZERS, config.train.optimizer, "train.optimizer")
+    with torch.device("meta"):
+        model = build_model(config, torch.zeros(1, 2), seed=0)
+    if config.model.weights:
+        torchvision_name(model.backbone)
+
+
+def new_state(config: Config, mean_crop: np.ndarray, seed: int, speed: Speed, device: torch.device) -> TrainState:
+    """A model with the weights of its seed, their average, which starts as the same, and the optimizer. mean_crop: (k, 2) mean
+    training face."""
+    model = build_model(config, torch.from_numpy(mean_crop), seed).to(device)
+    averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
+    free = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizer = pick(OPTIMIZERS, config.train.optimizer, "train.optimizer")(groups, lr=config.train.lr, fused=True)
+    memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
+    for one in (model, averaged):
+        one.to(memory_format=memory_format)
+    return TrainState(model, averaged, optimizer, speed)
+
+
+def training_step(
+    state: TrainState, config: Config, crops: torch.Tensor, truth_crop: torch.Tensor, face_weight: torch.Tensor
+) -> tuple[float, torch.Tensor]:
+    """One step of the optimizer on crops (n, 1, height, width) with their true points (n, k, 2) and weights in the loss (n,);
+    the loss, and the predicted points_crop (n, k, 2) before the step."""
+    with torch.autocast(crops.device.type, torch.bfloat16, enabled=state.speed.bf16):
+        points_crop = state.model(crops)
+    # In percent of the crop's width, so that a loss means the same at every crop size.
+    losses = pick(LOSSES, config.train.loss, "train.loss")((points_crop - truth_crop) * (100 / config.crop.size[0]))
+    loss = (losses * face_weight).mean()
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.optimizer.step()
+    return loss.item(), points_crop.detach()
+
+
+@torch.no_grad()
+def update_average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average (EMA) of weights and batch statistics, quicker at the start."""
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+    slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    torch._foreach_lerp_(slow, fast, 1 - decay)
+    for count, now in pairs:
+        if not count.is_floating_point():
+            count.copy_(now)
+
+
+def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a half cosine to nearly zero, or constant."""
+    warmup = train.warmup * steps
+    if step < warmup:
+        return train.lr * (step + 1) / warmup
+    if train.schedule == "constant":
+        return train.lr
+    return train.lr * max(1e-3, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))))
