@@ -93,8 +93,8 @@ sync: setup ## upload the W&B runs made offline, each once (after `.venv/bin/wan
 workspace: .venv/workspace-installed ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
 	@$(BIN)/foldmark workspace
 
-bench: setup ## measure loading, training and prediction rates; writes benchmarks/
-	@$(BIN)/foldmark bench $(SETTINGS)
+bench: setup ## measure loading, training and prediction rates; writes benchmarks/results/
+	@$(BIN)/python benchmarks/bench.py $(SETTINGS)
 
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest

@@ -254,22 +254,6 @@ def workspace() -> None:
 
 
 @app.command()
-def bench(
-    config: Config = None,
-    data_root: DataRoot = Path("data"),
-    set_: Set = None,
-    device: Device = "auto",
-) -> None:
-    """Measure loading, training and prediction rates side by side and write them to benchmarks/."""
-    from foldmark.runs.experiment import experiment
-
-    _, settings, data = experiment(data_root, config, None, _overrides(set_))
-    from foldmark.commands import bench
-
-    bench.bench(settings, data, device)
-
-
-@app.command()
 def photos(
     photos: Annotated[str, typer.Argument(help="A folder with photos, or one photo.")],
     config: Config = None,

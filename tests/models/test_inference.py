@@ -9,7 +9,7 @@ from foldmark.core import geometry
 from foldmark.core.config import check_config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.models.inference import moves, predict_points
+from foldmark.models.inference import predict_points, tta_shifts
 
 
 class Unmoved(nn.Module):
@@ -40,7 +40,7 @@ def set_up(synthetic_root, tmp_path_factory):
 def predicted(set_up, error=0.0, **predict):
     faces, store, config, mean = set_up
     config = config.model_copy(update={"predict": config.predict.model_copy(update=predict)})
-    return predict_points(Unmoved(mean, error), store, np.arange(6), config, faces.markup, torch.device("cpu"))
+    return predict_points(Unmoved(mean, error), store, np.arange(6), config, faces.markup)
 
 
 def px_per_crop(set_up):
@@ -80,5 +80,5 @@ def test_shifted_looks_of_a_net_that_stands_still_scatter_about_its_answer(set_u
 
 
 def test_the_shifts_look_towards_each_corner():
-    assert moves(0) == [(0, 0)]
-    assert sorted(moves(2)) == [(-2, -2), (-2, 2), (0, 0), (2, -2), (2, 2)]
+    assert tta_shifts(0) == [(0, 0)]
+    assert sorted(tta_shifts(2)) == [(-2, -2), (-2, 2), (0, 0), (2, -2), (2, 2)]

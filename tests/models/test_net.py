@@ -1,16 +1,21 @@
 """The nets: anti-aliasing adds no weights, keeps names, and makes the net stiller; each variant gives points of its shape."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from foldmark.core.config import check_config
+from foldmark.core.config import check_config, load_config
 from foldmark.core.errors import UserError
+from foldmark.models.backbones import BACKBONES, ResNet
 from foldmark.models.blur import BlurPool, anti_alias
 from foldmark.models.net import build_model, layer_table
 from foldmark.models.weights import load_pretrained
+from foldmark.train.state import check_names
+from tests.conftest import REPOSITORY
 
 BLURS = ["all", "early", "late"]
 
@@ -34,16 +39,16 @@ def test_a_blur_removes_the_finest_pattern():
     assert (blurred[..., 1:-1, 1:-1] - 0.5).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("where", BLURS)
-def test_stock_weights_load_into_a_blurred_resnet(where):
-    stock = torchvision.models.resnet18(weights=None)
-    blurred = anti_alias(torchvision.models.resnet18(weights=None), where, 4)
+@pytest.mark.parametrize(("name", "where"), [*(("resnet18", where) for where in BLURS), ("resnet50", "all")])
+def test_stock_weights_load_into_a_blurred_resnet(name, where):
+    stock = torchvision.models.get_model(name, weights=None)
+    blurred = anti_alias(torchvision.models.get_model(name, weights=None), where, 4)
     blurred.load_state_dict(stock.state_dict())
     assert [name for name, _ in blurred.named_parameters()] == [name for name, _ in stock.named_parameters()]
     pictures = torch.randn(1, 3, 64, 96)
     assert blurred.layer4(blurred.layer3(blurred.layer2(blurred.layer1(blurred.maxpool(blurred.conv1(pictures)))))).shape == (
         1,
-        512,
+        stock.fc.in_features,
         2,
         3,
     )
@@ -77,6 +82,7 @@ def test_a_blurred_net_moves_less_when_its_picture_does():
         *({"blur": where} for where in BLURS),
         {"head": "flat"},
         {"head": "cells", "width": 32},
+        {"name": "resnet34", "head": "cells", "width": 32},
     ],
 )
 def test_each_variant_starts_at_the_mean_face(model):
@@ -88,22 +94,48 @@ def test_each_variant_starts_at_the_mean_face(model):
     assert f"{sum(weight.numel() for weight in built.parameters()):,}" in table
 
 
-def test_too_many_convs_for_the_picture_are_refused():
-    with pytest.raises(UserError, match=r"model\.channels"):
-        net(name="cnn", channels=[8] * 8)
+def test_a_resnet_of_bottlenecks_is_one_more_row(monkeypatch):
+    row = partial(ResNet, torchvision_name="resnet50", channels=(256, 512, 1024, 2048))
+    monkeypatch.setitem(BACKBONES, "resnet50", row)
+    for model in ({"head": "cells", "blur": "all"}, {"head": "flat"}):
+        built, _ = net(name="resnet50", **model)
+        assert built(torch.zeros(1, 1, 64, 96)).shape == (1, 58, 2)
 
 
-def stock_file(tmp_path):
-    stock = torchvision.models.resnet18(weights=None)
-    path = tmp_path / "resnet18.pth"
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"model": {"name": "cnn", "channels": [8] * 8}}, r"model\.channels"),
+        ({"model": {"name": "cnn", "head": "cells"}}, r"model\.head: cells needs the maps of a ResNet"),
+        ({"model": {"name": "cnn", "weights": "imagenet"}}, r"model\.weights: only the ResNets"),
+        ({"model": {"name": "resnet19"}}, r"model\.name: there is no 'resnet19'; did you mean resnet18\?"),
+        ({"model": {"head": "cell"}}, r"model\.head: .* did you mean cells\?"),
+        ({"train": {"loss": "wings"}}, r"train\.loss: .* did you mean wing\?"),
+        ({"train": {"optimizer": "sgd"}}, r"train\.optimizer: .* there are adam, adamw"),
+    ],
+)
+def test_names_that_are_not_there_and_models_that_do_not_fit_are_refused(settings, problem):
+    with pytest.raises(UserError, match=problem):
+        check_names(check_config(settings, "test"))
+
+
+def test_every_shipped_config_names_what_is_there():
+    for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
+        if "blend:" not in path.read_text():
+            check_names(load_config(str(path)))
+
+
+def stock_file(tmp_path, name):
+    stock = torchvision.models.get_model(name, weights=None)
+    path = tmp_path / f"{name}.pth"
     torch.save(stock.state_dict(), path)
     return stock, path
 
 
-@pytest.mark.parametrize("blur", ["none", "all"])
-def test_stock_weights_are_folded_to_grey_and_give_the_same_maps(tmp_path, blur):
-    stock, path = stock_file(tmp_path)
-    built, _ = net(blur=blur)
+@pytest.mark.parametrize(("name", "blur"), [("resnet18", "none"), ("resnet18", "all"), ("resnet34", "none")])
+def test_stock_weights_are_folded_to_grey_and_give_the_same_maps(tmp_path, name, blur):
+    stock, path = stock_file(tmp_path, name)
+    built, _ = net(name=name, blur=blur)
     load_pretrained(built.backbone, str(path))
     if blur != "none":
         anti_alias(stock, blur, 4)
@@ -128,8 +160,17 @@ def test_weights_that_are_not_there_or_do_not_fit_are_refused(tmp_path, monkeypa
         load_pretrained(built.backbone, "imagenet")
 
 
+def test_imagenet_weights_are_those_of_the_backbone(monkeypatch):
+    """torchvision's table of weights answers with the files of the backbone's own name."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    built, _ = net(name="resnet34")
+    with pytest.raises(UserError, match=r"its resnet34 \.pth file"):
+        load_pretrained(built.backbone, "imagenet")
+
+
 def test_the_command_prints_a_variant(foldmark):
-    done = foldmark("model", "resnet18", "--set", "model.head=cells model.blur=all")
+    done = foldmark("model", "resnet34", "--set", "model.head=cells model.blur=all")
     assert done.returncode == 0, done.stderr
     assert "BlurPool" in done.stdout
+    assert "backbone.layer3.5.conv2" in done.stdout
     assert "million multiplications for a crop of 128x128" in done.stdout

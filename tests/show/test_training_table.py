@@ -17,7 +17,7 @@ import time
 from foldmark.show.training_table import TrainingTable
 with TrainingTable(["0", "1", "2"], epochs=4) as table:
     done = {"epochs": 4, "seconds": 600, "mae_px": 3.21, "nme": 4.32}
-    table.rows[0].finished(done)
+    table.rows[0].end(done)
     for step in range(1, 5):
         table.rows[1].batch(step / 4, 5.0)
         time.sleep(0.35)

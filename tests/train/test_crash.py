@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY, assert_refused
 
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "4"))
 SEED = random.randrange(10**6)
-# A net of seconds, with all that a run does: crop store, two folds, best and last states, figures.
+# A net of seconds, with all that a run does: crop store, two folds, states, figures.
 TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=8 train.batch=4 train.lr=1e-4 "
     "model.channels=[8,16] model.hidden=32"
@@ -58,9 +58,8 @@ def assert_same_bits(run: Path, whole: Path) -> None:
         assert without_times(run / fold / "metrics.csv") == without_times(whole / fold / "metrics.csv")
         with np.load(run / fold / "oof.npz") as one, np.load(whole / fold / "oof.npz") as other:
             assert all(np.array_equal(one[key], other[key]) for key in other)
-        for name in ("last.pt", "best.pt"):
-            one, other = (torch.load(folder / fold / name, weights_only=True)["averaged"] for folder in (run, whole))
-            assert all(torch.equal(one[key], other[key]) for key in other)
+        one, other = (torch.load(folder / fold / "last.pt", weights_only=True)["averaged"] for folder in (run, whole))
+        assert all(torch.equal(one[key], other[key]) for key in other)
     assert (run / "split.csv").read_bytes() == (whole / "split.csv").read_bytes()
     assert not list(run.rglob("*.partial"))
 

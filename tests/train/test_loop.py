@@ -25,7 +25,7 @@ def trained(finished, workplace) -> Path:
 def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
     assert {path.name for path in trained.iterdir()} >= {"config.yaml", "split.csv", "environment.json", "fold0"}
     fold = trained / "fold0"
-    assert {path.name for path in fold.iterdir()} >= {"metrics.csv", "last.pt", "best.pt", "oof.npz", "summary.json", "faces.png"}
+    assert {path.name for path in fold.iterdir()} >= {"metrics.csv", "last.pt", "oof.npz", "summary.json", "faces.png"}
     rows = list(csv.DictReader((fold / "metrics.csv").open()))
     summary = json.loads((fold / "summary.json").read_text())
     assert len(rows) == 1
@@ -34,9 +34,8 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_it(trained):
 
 
 def test_checkpoints_load_without_running_code(trained):
-    for name in ("last", "best"):
-        state = torch.load(trained / "fold0" / f"{name}.pt", weights_only=True)
-        assert state["averaged"]["mean_points_crop"].shape == (68, 2)
+    state = torch.load(trained / "fold0/last.pt", weights_only=True)
+    assert state["averaged"]["mean_points_crop"].shape == (68, 2)
 
 
 def test_a_finished_fold_is_not_trained_again(foldmark, trained, synthetic_root, quick):
@@ -195,7 +194,7 @@ def test_a_run_goes_on_from_another_ones_folds(foldmark, synthetic_root, quick, 
     assert all(torch.allclose(first[name], on[name], atol=1e-6) for name in weights)
     assert not torch.equal(first["mean_points_crop"], on["mean_points_crop"])
     assert "start: first" in (workplace / "runs/going/config.yaml").read_text()
-    assert_refused(train("net", "train.start=first model.head=flat"), "first has another net")
+    assert_refused(train("net", "train.start=first model.head=flat"), "first has another model")
     assert_refused(train("folds", "train.start=first folds.seed=1"), "first has other folds", "folds.file=")
     assert not (workplace / "runs/folds").exists()
     done = train("its-folds", "train.start=first folds.seed=1 folds.file=runs/first/split.csv")

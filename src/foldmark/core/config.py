@@ -59,7 +59,7 @@ class FoldsConfig(Section):
 
 
 class ModelConfig(Section):
-    name: str = "resnet18"  # a row of models/backbones.py: cnn, resnet18, resnet34, resnet50
+    name: str = "resnet18"  # a row of models/backbones.py: cnn, resnet18, resnet34
     head: str = "pool"  # a row of models/heads.py: pool, flat, cells
     hidden: int = Field(128, ge=1, le=4096)  # flat: width of its first linear layer
     width: int = Field(128, ge=1, le=1024)  # cells: channels of its maps

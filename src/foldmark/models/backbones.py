@@ -68,5 +68,4 @@ BACKBONES: dict[str, Callable[[Config], nn.Module]] = {
     "cnn": Cnn,
     "resnet18": partial(ResNet, torchvision_name="resnet18", channels=(64, 128, 256, 512)),
     "resnet34": partial(ResNet, torchvision_name="resnet34", channels=(64, 128, 256, 512)),
-    "resnet50": partial(ResNet, torchvision_name="resnet50", channels=(256, 512, 1024, 2048)),
 }

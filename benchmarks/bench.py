@@ -1,0 +1,212 @@
+"""How fast the main job is, measured side by side in one run: ours, the model alone, and the loader that tutorials show.
+
+    make bench                                        # or .venv/bin/python benchmarks/bench.py --help
+
+Every option can also be given as an environment variable, FOLDMARK_CONFIG and so on. The figures are printed and written to
+benchmarks/results/.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import functional
+
+from foldmark.core.config import Config
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+from foldmark.core.files import write_text
+from foldmark.data.crops import CropStore, open_store, refuse_damaged
+from foldmark.data.sets import Data
+from foldmark.models.device import peak_memory_mb, pick_device, synchronise
+from foldmark.models.inference import predict_points
+from foldmark.runs.experiment import CACHE, experiment
+from foldmark.runs.run import Run
+from foldmark.show.terminal import say, say_error, say_made, show_progress
+from foldmark.train.batches import TrainingFaces, load_batches
+from foldmark.train.fold_data import FoldData, prepare_fold
+from foldmark.train.speed import measure_training
+from foldmark.train.state import TrainState, check_names, new_state, training_step, update_average
+
+RESULTS = Path("benchmarks/results")
+ROUNDS, STEPS = 5, 12
+
+
+class TutorialFaces(Dataset):
+    """The loader that the course's users write: open the full picture, cut the raw box, resize, jitter, turn - each time."""
+
+    def __init__(self, faces: Faces, rows: np.ndarray, size: tuple[int, int]) -> None:
+        self.faces, self.rows, self.size = faces, rows, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        row = self.rows[index]
+        left, top, width, height = self.faces.boxes_px[row]
+        picture = Image.open(self.faces.path(row)).convert("RGB")
+        picture = functional.to_grayscale(picture)
+        face = functional.crop(picture, int(top), int(left), int(height), int(width))
+        face = functional.resize(face, [self.size[1], self.size[0]])
+        face = functional.adjust_brightness(face, np.random.uniform(0.8, 1.2))
+        degrees = np.random.uniform(-15, 15)
+        face = functional.rotate(face, degrees)
+        points = (self.faces.points_px[row] - [left, top]) / [width, height]
+        turn = np.deg2rad(-degrees)
+        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        points = (points - 0.5) @ matrix.T + 0.5
+        return functional.pil_to_tensor(face), torch.tensor(points * self.size, dtype=torch.float32)
+
+
+def bench(config: Config, data: Data, device: torch.device) -> dict:
+    """All figures of this config on these faces. Raises UserError for damaged pictures."""
+    faces = data.train
+    store = open_store(faces, config.crop, CACHE, progress=show_progress)
+    refuse_damaged(faces, store, "mend or remove these faces before measuring.")
+    run = Run(Path("runs"), config, faces, np.arange(len(faces)) % config.folds.count, store)
+    fold, speed = prepare_fold(run, 0), measure_training(config, faces.markup.count, device)
+    state = new_state(config, fold.mean_crop, config.train.seed, speed, device)
+    settings = {"crop": list(config.crop.size), "batch": config.train.batch, "faces": len(faces)}
+    return {
+        "date": date.today().isoformat(),
+        "machine": describe_machine(device),
+        "settings": {**settings, "synthetic faces": data.synthetic},
+        "way": speed.label,
+        **training_rates(run, fold, state),
+        **loading_rates(run, fold),
+        **store_rates(faces, config, store),
+        "prediction with flip, pictures/s": prediction_rate(run, state),
+        "peak memory, MB": round(peak_memory_mb(device) or 0),
+    }
+
+
+def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
+    """Pictures per second, the median of rounds taken in turn, so that a drifting machine hits all alike."""
+    config, device, batch = run.config, state.device, run.config.train.batch
+    ours = TrainingFaces(run, fold)
+    tutorial = DataLoader(TutorialFaces(run.faces, fold.training_rows, config.crop.size), batch, shuffle=True, drop_last=True)
+    weight = torch.ones(batch, device=device)
+
+    def step(crops: torch.Tensor, points_crop: torch.Tensor) -> None:
+        training_step(state, config, crops.to(device), points_crop.to(device), weight)
+        update_average(state.averaged, state.model, config.train.ema, 1000)
+
+    resident = next(load_batches(ours, 0, device))[:2]
+    sources: dict[str, Iterator] = {
+        "model": endless(lambda _: iter([resident])),
+        "ours": endless(lambda epoch: load_batches(ours, epoch, device)),
+        "tutorial": endless(lambda _: iter(tutorial)),
+    }
+    state.model.train()
+    step(*resident)
+    memory_before = memory_of_ours = peak_memory_mb(device) or 0
+    rates: dict[str, list[float]] = {name: [] for name in sources}
+    for number in range(ROUNDS):
+        for name, source in sources.items():
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                step(*next(source)[:2])
+            synchronise(device)
+            rates[name].append(STEPS * batch / (time.perf_counter() - start))
+            if name == "ours" and number == 0:
+                memory_of_ours = peak_memory_mb(device) or 0
+    per_second = {name: np.array(values) for name, values in rates.items()}
+    return {
+        "training end to end, pictures/s": round(float(np.median(per_second["ours"])), 1),
+        "model alone on a resident batch, pictures/s": round(float(np.median(per_second["model"])), 1),
+        "end to end over model alone, median of rounds": round(float(np.median(per_second["ours"] / per_second["model"])), 3),
+        "training through a tutorial-style loader, pictures/s": round(float(np.median(per_second["tutorial"])), 1),
+        "ours over tutorial-style, whole step": round(float(np.median(per_second["ours"] / per_second["tutorial"])), 2),
+        "memory that loading adds to the model's own, MB": round(memory_of_ours - memory_before),
+    }
+
+
+def loading_rates(run: Run, fold: FoldData) -> dict:
+    """Pictures per second that one core loads and augments, without a model."""
+    ours, tutorial = TrainingFaces(run, fold), TutorialFaces(run.faces, fold.training_rows, run.config.crop.size)
+    rows = [int(row) for row in fold.training_rows[:600]]
+    some = range(min(300, len(tutorial)))
+    our_rate = rate(lambda: [ours[row, 0] for row in rows], len(rows))
+    tutorial_rate = rate(lambda: [tutorial[index] for index in some], len(some))
+    return {
+        "loading and augmenting alone, pictures/s on one core": {"ours": round(our_rate), "tutorial": round(tutorial_rate)},
+        "ours over tutorial-style, loading alone": round(our_rate / tutorial_rate, 2),
+    }
+
+
+def store_rates(faces: Faces, config: Config, store: CropStore) -> dict:
+    """Pictures per second into a new store on all cores (processes' start included) and out of the existing one."""
+    some = faces.take(np.arange(min(2000, len(faces))))
+    with TemporaryDirectory() as folder:
+        building = rate(lambda: open_store(some, config.crop, Path(folder)), len(some))
+    order = np.random.default_rng(0).permutation(len(store))
+    return {
+        "crop store, building, pictures/s": round(building),
+        "crop store, reading, pictures/s": round(rate(lambda: [store[row] for row in order], len(order))),
+    }
+
+
+def prediction_rate(run: Run, state: TrainState) -> float:
+    rows = np.arange(min(512, len(run.faces)))
+
+    def predict() -> object:
+        return predict_points(state.model, run.store, rows, run.config, run.faces.markup)
+
+    predict()
+    return round(rate(predict, len(rows)), 1)
+
+
+def rate(do: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    do()
+    return count / (time.perf_counter() - start)
+
+
+def endless(epoch: Callable[[int], Iterator]) -> Iterator:
+    number = 0
+    while True:
+        yield from epoch(number)
+        number += 1
+
+
+def describe_machine(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
+    versions = f"torch {torch.__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}"
+    return f"{device.type}: {name}; {versions}"
+
+
+@click.command(help=__doc__, context_settings={"auto_envvar_prefix": "FOLDMARK"})
+@click.option("--config", help="A name in configs/, or a .yaml file.")
+@click.option("--data-root", type=Path, default=Path("data"), show_default=True, help="Folder that holds the data sets.")
+@click.option("--set", "settings", envvar="FOLDMARK_SET", default="", help='Override config keys: "crop.size=96 train.batch=8".')
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+def main(config: str | None, data_root: Path, settings: str, device: str) -> None:
+    try:
+        _, chosen, data = experiment(data_root, config or None, None, settings.split())
+        check_names(chosen)
+        figures = bench(chosen, data, pick_device(device))
+    except UserError as error:
+        say_error(error)
+        sys.exit(2)
+    for key, value in figures.items():
+        say(f"{key}: {value}")
+    kind = figures["machine"].partition(":")[0]
+    path = RESULTS / f"{kind}-{chosen.crop.size[0]}px{'-synthetic' if data.synthetic else ''}.json"
+    write_text(path, json.dumps(figures, indent=1) + "\n")
+    say_made(path)
+
+
+if __name__ == "__main__":
+    main()
