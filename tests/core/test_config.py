@@ -41,7 +41,7 @@ def test_overrides_win_over_the_file(yaml_file):
         ("train: {epochs: many}", "train.epochs"),
         ("train: {epochs: 0}", "train.epochs"),
         ("train: {lr: .nan}", "train.lr"),
-        ("model: {name: resnet19}", "resnet18"),
+        ("model: {blur: some}", "model.blur"),
         ("crop: {square: false, down: 0.1}", "crop.down moves square crops only"),
         ("train: 3", "train"),
         ("[1, 2]", "sections"),
