@@ -1,100 +1,76 @@
 # Foldmark: every target sets itself up first, in .venv; nothing is installed elsewhere. `make help` lists them.
 
 # What you may set, as in: make train CONFIG=resnet18 FOLDS="0 1" SET="train.epochs=3"
-CONFIG ?=## config in configs/ to use (resnet18; without real faces: synthetic)
-DATA_ROOT ?= data## folder that holds the iBUG and IMM archives
-NAME ?=## name of the experiment (the config's)
-FOLDS ?=## folds to train, such as "0 1" (all)
-SET ?=## override any config key, such as "train.epochs=3 train.lr=5e-4"
-DEVICE ?= auto## auto, cpu, cuda, cuda:1 or mps
-WANDB ?= offline## offline, online (after `wandb login`) or disabled
-NOTES ?=## notes that W&B shows beside the run
-IBUG ?=## where `make data` takes iBUG 300-W from: a URL, an archive or a folder (dlib.net)
-TEST_LIST ?=## the same for the competition's test list
-IMM ?=## the same for the IMM Face Database
-COMPETITION ?=## Kaggle competition that `make submit` uploads to
-FILE ?=## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
-PHOTOS ?=## folder with photos of your own, or one photo, for `make photos`
-BOX ?=## the face's box x,y,w,h in that one photo, where none is found
-LB ?=## leaderboard's answer for score, such as 7.54
-PYTHON ?= python3## a Python 3.11 to 3.13 to make .venv with
+# CONFIG ## config in configs/ to use [resnet18; without real faces: synthetic]
+# DATA_ROOT ## folder that holds the iBUG and IMM sets [data]
+# NAME ## name of the experiment [the config's]
+# FOLDS ## folds to train, such as "0 1" [all]
+# SET ## override any config key, such as "train.epochs=3 train.lr=5e-4"
+# DEVICE ## auto, cpu, cuda, cuda:1 or mps [auto]
+# WANDB ## offline, online (after `wandb login`) or disabled [offline]
+# NOTES ## notes that W&B shows beside the run
+# IBUG ## where `make data` takes iBUG 300-W from: a URL, an archive or a folder [dlib.net]
+# TEST_LIST ## the same for the competition's test list
+# IMM ## the same for the IMM Face Database
+# COMPETITION ## Kaggle competition that `make submit` uploads to
+# FORCE ## 1: `make submit` uploads a CSV that was edited after it was made
+# FILE ## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
+# LB ## leaderboard's answer for score, such as 7.54
+# PHOTOS ## folder with photos of your own, or one photo, for `make photos`
+# BOX ## the face's box x,y,w,h in that one photo, where none is found
+# PYTHON ## a Python 3.11 to 3.14 to make .venv with [python3]
+PYTHON ?= python3
+VARIABLES := CONFIG DATA_ROOT NAME FOLDS SET DEVICE WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
+
+# Commands get the variables from the environment, unexpanded, because the shell would run what is in backticks. NAME counts only
+# on make's own command line: some systems set it to the machine's name.
+$(foreach variable,$(VARIABLES),$(eval export FOLDMARK_$(variable) := $$(value $(variable))))
+ifeq ($(origin NAME),environment)
+export FOLDMARK_NAME :=
+endif
+$(foreach variable,$(VARIABLES),$(eval unexport $(variable)))
+# Else make would hand its own command line on, expanded.
+unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
+
+BIN := .venv/bin
+COMMANDS := data check train compare csv submit checkcsv verify score ledger part1 part2 extra report dashboard sync
+OTHERS := help setup photos workspace bench test soak lint lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup data check train compare csv submit checkcsv verify score ledger part1 part2 extra photos report dashboard sync workspace bench test soak lint lock
-
-BIN := .venv/bin
-COMMON = --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") --device "$(DEVICE)"
-SETTINGS = $(COMMON) $(if $(CONFIG),--config "$(CONFIG)")
-VIEW = --wandb "$(WANDB)" $(if $(NOTES),--notes "$(NOTES)")
-PART = $(COMMON) $(VIEW)
-EXPERIMENT = $(SETTINGS) $(if $(NAME),--name "$(NAME)") $(VIEW)
+.PHONY: $(COMMANDS) $(OTHERS)
 
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo 'Variables (and what holds without them):'
-	@sed -nE 's/^([A-Z_]+) \?= *([^#]*)## (.*)/  \1\t\3\t\2/p' Makefile | awk -F'\t' '{printf "%-16s%s%s\n", $$1, $$2, $$3 == "" ? "" : " [" $$3 "]"}'
+	@echo; echo 'Variables [and what holds without them]:'
+	@sed -nE 's/^# ([A-Z_]+) ## (.*)/  \1\t\2/p' Makefile | expand -t 16
 
-data: setup ## fetch, check and unpack the real data sets; goes on where it broke off
-	@$(BIN)/foldmark data --data-root "$(DATA_ROOT)" $(if $(IBUG),--ibug "$(IBUG)") \
-		$(if $(TEST_LIST),--test-list "$(TEST_LIST)") $(if $(IMM),--imm "$(IMM)")
-
-train: setup ## train the folds; goes on where it was interrupted
-	@$(BIN)/foldmark train $(EXPERIMENT) $(if $(FOLDS),--folds "$(FOLDS)")
-
-compare: setup ## one table of all trained experiments, with intervals, and their best blend
-	@$(BIN)/foldmark compare --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
-
-csv: setup ## ensemble the finished folds; write and check submissions/<experiment>.csv
-	@$(BIN)/foldmark csv $(EXPERIMENT)
-
-submit: setup ## check the CSV and upload it when Kaggle is configured
-	@$(BIN)/foldmark submit $(EXPERIMENT) $(if $(COMPETITION),--competition "$(COMPETITION)")
-
-checkcsv: setup ## list all that is wrong with FILE, ours or foreign, against the test list
-	@$(BIN)/foldmark check-submission "$(FILE)" --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
-
-verify: setup ## rebuild FILE from the checkpoints that its .json names; identical, or how far off
-	@$(BIN)/foldmark verify "$(FILE)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)"
-
-score: setup ## note the leaderboard's answer LB to FILE in submissions/ledger.csv
-	@$(BIN)/foldmark score "$(FILE)" "$(LB)"
-
-ledger: setup ## every competition file with its out-of-fold figures and score; submissions/ledger.png
-	@$(BIN)/foldmark ledger
-
-part1: setup ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
-	@$(BIN)/foldmark part part1 $(PART)
-
-part2: setup ## the course's part 2: all 58 points on IMM; figures and page in runs/part2
-	@$(BIN)/foldmark part part2 $(PART)
-
-extra: setup ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
-	@$(BIN)/foldmark part part2-extra $(PART)
-
+data: ## fetch, check and unpack the real data sets; goes on where it broke off
+check: ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
+train: ## train the folds; goes on where it was interrupted
+compare: ## one table of all trained experiments, with intervals, and their best blend
+csv: ## ensemble the finished folds; write and check submissions/<experiment>.csv
+submit: ## make the CSV if it is missing or stale, check it, and upload it when Kaggle is configured
+checkcsv: ## list all that is wrong with FILE, ours or foreign, against the test list
+verify: ## rebuild FILE from the checkpoints that its .json names; identical, or how far off
+score: ## note the leaderboard's answer LB to FILE in submissions/ledger.csv
+ledger: ## every competition file with its out-of-fold figures and score; submissions/ledger.png
+part1: ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
+part2: ## the course's part 2: all 58 points on IMM; figures and page in runs/part2
+extra: ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
 photos: .venv/photos-installed ## find the faces in your own PHOTOS, predict and draw them; photos/<experiment>
-	@$(BIN)/foldmark photos "$(PHOTOS)" --data-root "$(DATA_ROOT)" --device "$(DEVICE)" \
-		$(if $(CONFIG),--config "$(CONFIG)") $(if $(NAME),--name "$(NAME)") $(if $(BOX),--box "$(BOX)")
-
-report: setup ## one page with all there is to show, to read and hand in: runs/<experiment>/report.html
-	@$(BIN)/foldmark report --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)") \
-		$(if $(NAME),--name "$(NAME)")
-
-check: setup ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
-	@$(BIN)/foldmark check --data-root "$(DATA_ROOT)" $(if $(SET),--set "$(SET)") $(if $(CONFIG),--config "$(CONFIG)")
-
-dashboard: setup ## W&B's terminal dashboard over the runs made here
-	@$(BIN)/foldmark dashboard
-
-sync: setup ## upload the W&B runs made offline, each once (after `.venv/bin/wandb login`)
-	@$(BIN)/foldmark sync
-
+report: ## one page with all there is to show, to read and hand in: runs/<experiment>/report.html
+dashboard: ## W&B's terminal dashboard over the runs made here
+sync: ## upload the W&B runs made offline, each once (after `.venv/bin/wandb login`)
 workspace: .venv/workspace-installed ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
-	@$(BIN)/foldmark workspace
+
+$(COMMANDS): setup
+$(COMMANDS) photos workspace:
+	@$(BIN)/foldmark $@
 
 bench: setup ## measure loading, training and prediction rates; writes benchmarks/results/
-	@$(BIN)/python benchmarks/bench.py $(SETTINGS)
+	@$(BIN)/python benchmarks/bench.py
 
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
@@ -102,8 +78,8 @@ test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real face
 soak: setup ## the tests that take chances: 21,000 generated bad inputs, and a run killed at 100 moments
 	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/train/test_crash.py
 
-lint: setup ## check the code's style
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: setup ## check style, types and the order of the packages
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -117,8 +93,10 @@ setup: .venv/installed ## make .venv and install into it, if that is not done
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 .venv/installed: requirements.lock pyproject.toml
-	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-		|| { echo 'foldmark: Python 3.11 to 3.13 is needed; name one with PYTHON=..., such as PYTHON=python3.12' >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'foldmark: Python 3.11 or later is needed; name one with PYTHON=..., such as PYTHON=python3.12' >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' \
+		|| echo 'foldmark: this Python is newer than 3.14, the newest that Foldmark was tried with; packages may be missing for it.' >&2
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv \
 		|| { echo 'foldmark: .venv could not be made; is the venv module installed (Debian: python3-venv)?' >&2; exit 2; }
 	@echo 'Setting up .venv (once; some minutes and 6 GB with PyTorch for Linux) ...'

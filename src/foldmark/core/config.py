@@ -1,7 +1,9 @@
-"""Configs: one YAML file a variant, validated; an unknown key is an error that names the nearest valid one."""
+"""What a config may hold: every key with its default and its limits. An unknown key is an error that names the nearest one."""
 
 import json
+import re
 import reprlib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,14 +12,21 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from foldmark.core.errors import UserError
-
-CONFIG_FOLDER = Path("configs")
+from foldmark.core.yaml_values import read_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                raise ValueError(f"{key} is {str(value).lower()} and takes no true or false")
+        return values
 
 
 def _pair(size: Any) -> Any:
@@ -140,73 +149,13 @@ NOT_PART_OF_A_RUN = {"train.workers", "train.lr_factor", "predict.batch", "predi
 RETIRED = {("predict", "checkpoint"): "last"}
 
 
-def load_config(name: str, overrides: list[str] | None = None) -> Config:
-    """The config of that name in configs/ (or at that path), with `section.key=value` overrides applied. Raises UserError
-    for a file that names a blend of several."""
-    path = config_path(name)
-    tree = _read_tree(path)
-    if "blend" in tree:
-        raise UserError(f"{path}: is a blend of {tree['blend']}; name one config.")
-    return with_overrides(tree, overrides or [], str(path))
+def split_overrides(text: str) -> list[str]:
+    """The `section.key=value` overrides in one text; a value may hold spaces, and ends where the next key begins."""
+    return re.split(r"\s+(?=[a-z_]+\.[a-z_]+=)", text.strip()) if text.strip() else []
 
 
-def load_variants(name: str, overrides: list[str] | None = None) -> dict[str, Config]:
-    """The configs that this one means, by their names: itself or, where it only says `blend: [...]`, those that it names."""
-    path = config_path(name)
-    tree = _read_tree(path)
-    if "blend" not in tree:
-        return {path.stem: load_config(name, overrides)}
-    names = tree["blend"]
-    if not (isinstance(names, list) and names and all(isinstance(member, str) for member in names)):
-        raise UserError(f"{path}: blend holds {names!r}; it holds a list of configs, such as [resnet18, resnet18-blur].")
-    if len(tree) > 1 or len(set(names)) < len(names):
-        beside = ", ".join(sorted(str(key) for key in tree if key != "blend"))
-        what = f"has {beside} beside blend" if beside else "names one config twice"
-        raise UserError(f"{path}: {what}; a blend only lists configs, each once, and their own files hold the settings.")
-    return {Path(member).stem: load_config(member, overrides) for member in names}
-
-
-def _read_tree(path: Path) -> dict:
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid YAML ({error}).") from None
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: a config holds sections such as 'train:' with keys below them.")
-    return tree
-
-
-def read_yaml(text: str) -> Any:
-    """Plain YAML values only, no objects. Raises ValueError, in one line, for whatever is wrong with the text."""
-    try:
-        return yaml.load(text, _PlainLoader)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    except Exception as error:  # PyYAML's readers of values raise nearly anything: `!!timestamp x` an AttributeError
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, without what can grow (references) and what it would pass over in silence (a key twice)."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError("references (*name) are not read; write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ValueError(f"key {twice} is there twice")
-        return super().construct_mapping(node, deep)
-
-
-def with_overrides(tree: dict, overrides: list[str], where: str) -> Config:
-    """The config of a tree of settings with `section.key=value` overrides applied."""
+def with_overrides(tree: dict, overrides: Sequence[str], where: str) -> Config:
+    """The config of a tree of settings with `section.key=value` overrides applied. `where` names the tree in errors."""
     for override in overrides:
         _set(tree, override)
     return check_config(tree, where)
@@ -229,18 +178,6 @@ def drop_retired(tree: Any) -> Any:
         if isinstance(settings, dict) and key in settings and settings.pop(key) != only:
             raise ValueError(f"{section}.{key} is gone, and only what {only!r} did is left; train again without it")
     return tree
-
-
-def config_path(name: str) -> Path:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIG_FOLDER / f"{name}.yaml"
-    if path.is_file():
-        return path
-    known = sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml"))
-    if not known:
-        raise UserError(f"{path}: no such config; run from Foldmark's own folder, or give the path of a .yaml file.")
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-    raise UserError(f"{path}: no such config; {hint}")
 
 
 def config_text(config: Config) -> str:
@@ -275,8 +212,8 @@ def _set(tree: dict, override: str) -> None:
         raise UserError(f'SET="{override}": write section.key=value, such as SET="train.epochs=3".')
     try:
         value = read_yaml(text)
-    except ValueError:
-        raise UserError(f'SET="{override}": {text!r} is not a value; write it as in the YAML file.') from None
+    except ValueError as error:
+        raise UserError(f'SET="{override}": {text!r} is no value ({error}); write it as in the YAML file.') from None
     below = tree.setdefault(section, {})
     if below is None:
         below = tree[section] = {}

@@ -4,8 +4,9 @@ A new metric is one row of METRICS and its function. From there it is written to
 the terminal, the charts, `make compare`, the report and the parts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from foldmark.core.faces import Faces
 
 FAILURE = 8.0  # percent; a face with a larger NME counts as failed
+RESAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,25 @@ def face_region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, np.ndarray
     """The NME in percent (n,) of each face in each region of the markup."""
     distances = np.linalg.norm(points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
     return {name: 100 * distances[:, points].mean(axis=1) for name, points in faces.markup.regions.items()}
+
+
+def failures(nme: np.ndarray) -> float:
+    """The share of faces, in percent, whose NME (n,) is over 8 %."""
+    return float(100 * (nme > FAILURE).mean())
+
+
+def bootstrap_interval(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of values (n,) by the bootstrap (Efron 1979). Whole groups are resampled, because the faces of
+    one photo are not independent."""
+    _, group = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(group, values), np.bincount(group)
+    draws = _resample_groups(len(sums), seed)
+    low, high = np.percentile(draws @ sums / (draws @ counts), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _resample_groups(groups: int, seed: int) -> np.ndarray:
+    """How often each group is in each resample (RESAMPLES, groups); kept, because a table asks for many intervals over the same
+    groups."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)

@@ -19,24 +19,29 @@ from PIL import Image
 
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
 from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, cut_crops, join_crops
 from foldmark.data.decode import grey_photo
-from foldmark.data.sets import pick_set
+from foldmark.data.sets import find_data, pick_set
 from foldmark.ensemble.calibration import Calibration
-from foldmark.ensemble.ensemble import blend_members, load_model, mean_of_folds
-from foldmark.ensemble.fit import FILE, fitted, read_fit
+from foldmark.ensemble.ensemble import blend_members, mean_of_folds
+from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points
-from foldmark.runs.run import RUNS, finished_folds, stored_config, trained_on_synthetic
+from foldmark.models.trained import load_model
+from foldmark.runs.places import Places
+from foldmark.runs.run import pick_faces
+from foldmark.runs.run_folder import RunFolder
+from foldmark.synthetic.sets import make_synthetic_data
 
 
 @dataclass(frozen=True)
 class LoadedMember:
-    """One experiment's part: the net of each finished fold, and its weight in the blend."""
+    """One experiment's part: the model of each finished fold, and its weight in the blend."""
 
     config: Config
-    nets: list[torch.nn.Module]
+    models: list[torch.nn.Module]
     weight: float
 
 
@@ -50,10 +55,10 @@ class Looks:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Nets ready to predict; made by `load`.
+    """Models ready to predict; made by `load`.
 
     name: of the experiment, or of those blended. markup: what the points mean (68 of iBUG 300-W unless the experiment
-    learnt others). synthetic_faces: whether it learnt from faces that Foldmark generates, and so knows nothing about real ones.
+    learned others). synthetic_faces: whether it learned from faces that Foldmark generates, and so knows nothing about real ones.
     """
 
     name: str
@@ -97,7 +102,7 @@ class Predictor:
         for index, member in enumerate(self.members):
             crops = join_crops([looks.crops[index] for looks in pictures])
             rows = np.arange(len(crops))
-            parts = [predict_points(net, crops, rows, member.config, self.markup) for net in member.nets]
+            parts = [predict_points(model, crops, rows, member.config, self.markup) for model in member.models]
             mean_px, variance = mean_of_folds(parts)
             means_px.append(mean_px)
             variances.append(variance)
@@ -108,7 +113,7 @@ class Predictor:
 
 
 def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_root: str | Path | None = None) -> Predictor:
-    """Load an experiment's finished folds, once.
+    """Load an experiment's finished folds, once. Reads only; nothing is written.
 
     run: a run folder (`runs/resnet18`), an experiment's name below `runs/`, or several: their blend.
     device: auto, cpu, cuda, cuda:1 or mps.
@@ -117,35 +122,44 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
 
     Raises UserError for a run that is not there, not finished or damaged, or has no calibration.
     """
-    folders = _folders(run)
-    fit = fitted(folders, None if data_root is None else Path(data_root))
-    configs = [stored_config(folder) for folder in folders]
+    folders = _find_folders(run)
+    configs = [folder.read_config() for folder in folders]
     markups = [_markup(config) for config in configs]
     if len({(markup.name, markup.count) for markup in markups}) > 1:
-        raise UserError(f"{', '.join(map(str, folders))}: learnt different points, so they cannot be blended.")
+        raise UserError(f"{', '.join(str(folder.path) for folder in folders)}: learned different points; they cannot be blended.")
+    fit = find_fit(folders, None if data_root is None else _training_faces(folders[0], configs[0], Path(data_root)))
     where = pick_device(device)
     members = []
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
-        if not weight:
-            continue
-        paths = [folder / f"fold{fold}" / "last.pt" for fold in finished_folds(folder)]
-        nets = [load_model(path, config, markups[0].count, where) for path in paths]
-        members.append(LoadedMember(config, nets, weight))
+        if weight:
+            models = [load_model(fold.checkpoint, config, markups[0].count, where) for fold in folder.finished]
+            members.append(LoadedMember(config, models, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
-    return Predictor(name, markups[0], any(map(trained_on_synthetic, folders)), where, members, fit.curve)
+    return Predictor(name, markups[0], any(folder.synthetic for folder in folders), where, members, fit.curve)
 
 
-def _folders(run: str | Path | Sequence[str | Path]) -> list[Path]:
+def _find_folders(run: str | Path | Sequence[str | Path]) -> list[RunFolder]:
     if not isinstance(run, str | Path):
         if not run:
             raise UserError("no run named; name an experiment, such as resnet18.")
-        return [folder for one in run for folder in _folders(one)]
-    folder = next((path for path in (Path(run), RUNS / run) if (path / "config.yaml").is_file() or (path / FILE).is_file()), None)
-    if folder is None:
-        raise UserError(f"{run}: no such run, nor one of that name in {RUNS}; run make train first.")
-    if (folder / "config.yaml").is_file():
-        return [folder]
-    return [folder.parent / member.run for member in read_fit(folder / FILE).members]
+        return [folder for one in run for folder in _find_folders(one)]
+    places = Places(Path.cwd())
+    for folder in (RunFolder(Path(run).expanduser().absolute()), RunFolder(places.run(str(run)))):
+        if folder.config_file.is_file():
+            return [folder]
+        if folder.ensemble_file.is_file():
+            return [RunFolder(folder.path.parent / member.run) for member in read_fit(folder.ensemble_file).members]
+    raise UserError(f"{run}: no such run, nor one of that name in {places.runs}; run make train first.")
+
+
+def _training_faces(folder: RunFolder, config: Config, data_root: Path) -> Faces | None:
+    """The faces that the run learned, None where the data set is not there."""
+    data = find_data(data_root, config.data.set)
+    if data is None or data.synthetic != folder.synthetic:
+        if not folder.synthetic:
+            return None
+        data = make_synthetic_data(config.data.set, Places(Path.cwd()).cache)
+    return pick_faces(data, config)
 
 
 def _markup(config: Config) -> Markup:

@@ -1,131 +1,82 @@
-"""Blends: one prediction from several experiments, weighted by what their out-of-fold (OOF) predictions are worth together.
+"""Out-of-fold (OOF) predictions: what models predict for faces that they were not trained on, of one experiment or of a blend."""
 
-Weights fitted on OOF predictions flatter the figure of those same predictions, so it is computed nested: each fold is
-blended with weights that were fitted on the others.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import minimize
 
-from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.metrics import face_nme
-from foldmark.data.twins import find_twins, join_twins
-from foldmark.ensemble.ensemble import joint_spread, read_experiment_oof
-
-LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
+from foldmark.core.metrics import bootstrap_interval, face_nme, region_nme, scores
+from foldmark.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Blend:
-    """weights: (m,) of the experiments, none negative, sum 1. oof_px: (n, k, 2) nested. The NMEs are of the n faces in percent:
-    of the plain mean, of nested fitted weights, and of each experiment alone (m,)."""
+class Oof:
+    """OOF predictions of n faces, by rising row.
 
-    weights: np.ndarray
-    oof_px: np.ndarray
-    fitted: bool
-    nme_mean: float
-    nme_nested: float
-    nme_alone: np.ndarray
-
-
-@dataclass(frozen=True)
-class BlendedOof:
-    """The OOF predictions of a blend of run folders: rows (n,) of the training faces, the fold of each (n,), the blend of
-    their points, and spread_px (n, k) as `joint_spread` gives it."""
+    rows: (n,) of the training faces. folds: (n,) the fold that holds out each. points_px: (n, k, 2) in the original pictures.
+    spread_px: (n, k) how far the predictions that were averaged lie from their mean, root mean square. faces: the n faces.
+    """
 
     rows: np.ndarray
     folds: np.ndarray
-    blend: Blend
+    points_px: np.ndarray
     spread_px: np.ndarray
+    faces: Faces
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def nme(self) -> np.ndarray:
+        """NME in percent of each face (n,)."""
+        return face_nme(self.points_px, self.faces)
+
+    @cached_property
+    def mae_px(self) -> np.ndarray:
+        """Mean absolute error in original pixels of each face (n,)."""
+        return np.abs(self.points_px - self.faces.points_px).mean(axis=(1, 2))
+
+    def scores(self) -> dict[str, float]:
+        """The number of faces and the figures of `metrics.scores` over all of them."""
+        return {"faces": len(self), **scores(self.points_px, self.faces)}
+
+    def interval(self, values: np.ndarray | None = None) -> tuple[float, float]:
+        """The 95 % interval of the mean NME, or of other values (n,) of these faces."""
+        return bootstrap_interval(self.nme if values is None else values, self.faces.groups)
+
+    def regions(self) -> dict[str, float]:
+        """The NME in percent of each region of the markup."""
+        return region_nme(self.points_px, self.faces)
+
+    def take(self, chosen: np.ndarray) -> "Oof":
+        """These faces only (indices or a mask)."""
+        parts = (array[chosen] for array in (self.rows, self.folds, self.points_px, self.spread_px))
+        return Oof(*parts, self.faces.take(chosen))
+
+    def same_split(self, other: "Oof") -> bool:
+        """Whether both hold out the same faces in the same folds."""
+        return np.array_equal(self.rows, other.rows) and np.array_equal(self.folds, other.folds)
 
 
-def blend_oof(folders: list[Path], configs: list[Config], faces: Faces) -> BlendedOof:
-    """Blend the OOF predictions of these run folders, each with its mirror twins joined where its config says so.
+def read_oof(folder: RunFolder, faces: Faces) -> Oof:
+    """The OOF predictions of a run's finished folds. faces: those that the run learns. Raises UserError if no fold is finished."""
+    folds = folder.require_finished()
+    parts = [fold.read_oof() for fold in folds]
+    rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
+    numbers = np.repeat([fold.number for fold in folds], [len(part[0]) for part in parts])
+    order = np.argsort(rows)
+    return Oof(rows[order], numbers[order], points_px[order], spread_px[order], faces.take(rows[order]))
 
-    Raises UserError for experiments that do not hold out the same faces in the same folds: their predictions together would
-    have seen what they are judged on.
-    """
-    parts = [read_experiment_oof(folder) for folder in folders]
-    first = parts[0]
-    for folder, part in zip(folders[1:], parts[1:], strict=True):
-        if not (np.array_equal(part.rows, first.rows) and np.array_equal(part.folds, first.folds)):
+
+def require_same_split(folders: Sequence[RunFolder], parts: Sequence[Oof]) -> None:
+    """Raise UserError for experiments that do not hold out the same faces in the same folds: blended, their predictions would have
+    seen the faces that they are judged on."""
+    for folder, part in zip(folders, parts, strict=True):
+        if not part.same_split(parts[0]):
             raise UserError(
-                f"{folder}: holds out other faces than {folders[0]}, so the two cannot be blended honestly; "
+                f"{folder.path}: holds out other faces than {folders[0].path}, so the two cannot be blended honestly; "
                 "train the same folds of both, with the same split (folds.file)."
             )
-    held_out = faces.take(first.rows)
-    twins = find_twins(held_out)
-    points_px = np.stack(
-        [
-            join_twins(part.points_px, held_out, twins) if config.predict.twins else part.points_px
-            for part, config in zip(parts, configs, strict=True)
-        ]
-    )
-    result = blend(points_px, held_out, first.folds)
-    variances = np.stack([np.square(part.spread_px) for part in parts])
-    return BlendedOof(first.rows, first.folds, result, joint_spread(points_px, variances, result.weights))
-
-
-def blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> Blend:
-    """Blend the OOF predictions (m, n, k, 2) of m experiments that share the split `folds` (n,). Fitted weights are taken
-    only where they are worth it, nested; else all weigh the same."""
-    count = len(points_px)
-    equal = np.full(count, 1 / count)
-    mean_px = weighted(points_px, equal)
-    nested_px = np.empty_like(mean_px)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        others = without_idle(fit_weights(points_px[:, ~held_out], faces.take(~held_out)))
-        nested_px[held_out] = weighted(points_px[:, held_out], others)
-    nme_mean, nme_nested = (float(face_nme(oof_px, faces).mean()) for oof_px in (mean_px, nested_px))
-    fitted = nme_nested < nme_mean
-    return Blend(
-        weights=without_idle(fit_weights(points_px, faces)) if fitted else equal,
-        oof_px=nested_px if fitted else mean_px,
-        fitted=fitted,
-        nme_mean=nme_mean,
-        nme_nested=nme_nested,
-        nme_alone=np.array([face_nme(alone_px, faces).mean() for alone_px in points_px]),
-    )
-
-
-def without_idle(weights: np.ndarray) -> np.ndarray:
-    """The weights (m,) with 0 for those that say next to nothing: such an experiment is not worth the time that its nets take."""
-    kept = np.where(weights < LEAST_WEIGHT, 0, weights)
-    return kept / kept.sum()
-
-
-def weighted(points_px: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.tensordot(weights, points_px, axes=1)
-
-
-def fit_weights(points_px: np.ndarray, faces: Faces) -> np.ndarray:
-    """The weights (m,), none negative, sum 1, that give m predictions (m, n, k, 2) the lowest NME together. The NME is convex
-    in them, so there is one lowest."""
-    count = len(points_px)
-    if count == 1:
-        return np.ones(1)
-    errors = (points_px - faces.points_px) / faces.eye_distance_px[:, None, None]
-
-    def nme_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        joint = weighted(errors, weights)
-        distance = np.linalg.norm(joint, axis=2)
-        direction = joint / np.maximum(distance, 1e-12)[..., None]
-        slope = (errors * direction).sum(axis=3).mean(axis=(1, 2))
-        return distance.mean() * 100, slope * 100
-
-    solution = minimize(
-        nme_and_slope,
-        np.full(count, 1 / count),
-        jac=True,
-        method="SLSQP",
-        bounds=[(0, 1)] * count,
-        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
-    )
-    weights = np.clip(solution.x, 0, 1)
-    return weights / weights.sum()

@@ -20,7 +20,6 @@ from foldmark.submission.rows import read_number
 if TYPE_CHECKING:
     from foldmark.submission.record import Provenance
 
-LEDGER = Path("submissions/ledger.csv")
 COLUMNS = ["file", "sha256", "made", "experiment", "folds", "faces", "oof_mae_px", "oof_nme", "leaderboard"]
 OOF_FIGURES = ["oof_mae_px", "oof_nme"]
 NUMBERS = [*OOF_FIGURES, "leaderboard"]
@@ -62,7 +61,7 @@ class Ledger:
         return {column: _rank_correlation(self.scored, column) for column in OOF_FIGURES}
 
 
-def read_ledger(path: Path = LEDGER) -> Ledger:
+def read_ledger(path: Path) -> Ledger:
     """The ledger, without rows if there is none yet. Raises UserError that names the line that does not belong in a ledger."""
     try:
         text = read_text(path)
@@ -94,7 +93,7 @@ def table_rows(rows: list[Row]) -> list[Row]:
     return [{title: {**row, "made": row["made"][:10]}[column] for column, title in SHOWN.items()} for row in rows]
 
 
-def note_submission(csv_file: Path, record: "Provenance", path: Path = LEDGER) -> None:
+def note_submission(csv_file: Path, record: "Provenance", path: Path) -> None:
     """Add a row for a competition file that was just written. It replaces the file's older row; the leaderboard score is kept
     only for the same content. Raises UserError for a ledger that cannot be read, which is then unchanged."""
     new = {
@@ -117,7 +116,7 @@ def note_submission(csv_file: Path, record: "Provenance", path: Path = LEDGER) -
             older.update(new | ({"leaderboard": older["leaderboard"]} if same else {}))
 
 
-def note_score(csv_file: Path, leaderboard: str, path: Path = LEDGER) -> float:
+def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
     """Note the leaderboard score of a competition file, and return it. Raises UserError for a file that is not in the ledger or
     has changed since, and for a text that is no score."""
     score = read_number(leaderboard)

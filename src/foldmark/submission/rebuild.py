@@ -10,19 +10,25 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.sets import Data
-from foldmark.ensemble.ensemble import Member, ensemble_points
+from foldmark.ensemble.ensemble import Member, Predicting, ensemble_points
 from foldmark.models.device import pick_device
-from foldmark.runs.run import environment
+from foldmark.runs.environment import describe_environment
+from foldmark.runs.experiment import Session
+from foldmark.runs.places import Places
+from foldmark.runs.run_folder import FoldFolder
 from foldmark.submission.format import FORMATS, Format
 from foldmark.submission.record import ExperimentRecord, Provenance, changed_checkpoints, digest_of_list, read_provenance
 
 
-def members_of(experiments: list[ExperimentRecord]) -> list[Member]:
+def members_of(experiments: list[ExperimentRecord], places: Places) -> list[Member]:
     """The experiments of a record as members of an ensemble."""
-    return [Member(one.config, [fold.checkpoint for fold in one.folds], one.weight) for one in experiments]
+    return [
+        Member(one.config, [FoldFolder((places.root / fold.checkpoint).parent) for fold in one.folds], one.weight)
+        for one in experiments
+    ]
 
 
-def verify(csv: Path, data: Data, device_name: str, progress: Progress = no_progress) -> str:
+def verify(csv: Path, data: Data, session: Session, progress: Progress = no_progress) -> str:
     """Predict the test list again from the recorded checkpoints, not from stored predictions, and compare with the file.
 
     Returns the sentence that it is identical. Raises UserError that says how far off it is, or why it cannot be rebuilt.
@@ -30,15 +36,15 @@ def verify(csv: Path, data: Data, device_name: str, progress: Progress = no_prog
     record, file_format = read_provenance(csv), FORMATS[data.set]
     if record.test_list != digest_of_list(data.test):
         raise UserError(f"{csv}: was made for another test list than {data.folder} holds; name its folder with DATA_ROOT=...")
-    problems = changed_checkpoints(record)
+    problems = changed_checkpoints(record, session.places)
     if problems:
         raise UserError(f"{csv}: cannot be rebuilt, because {', '.join(problems)}; restore what is gone, or run make csv again.")
-    device = pick_device(device_name)
-    with progress("predicting the test list", sum(len(experiment.folds) for experiment in record.experiments)) as done:
-        points_px, _ = ensemble_points(members_of(record.experiments), data.test, device, done, anew=True)
+    device = pick_device(session.device)
+    how = Predicting(device, session.places.cache, anew=True)
+    points_px, _ = ensemble_points(members_of(record.experiments, session.places), data.test, how, progress)
     if csv.read_bytes() != file_format.text(points_px, data.test).encode():
         changed = "" if file_sha256(csv) == record.sha256 else "; it has been changed since it was made"
-        others = _other_circumstances(record, data, device)
+        others = _other_circumstances(record, session.places, device)
         circumstances = f"; it was made with {', '.join(others)}" if others else ""
         difference = _largest_difference(csv, points_px, data.test, file_format)
         raise UserError(f"{csv}: {difference}{changed}{circumstances}; make csv writes it anew.")
@@ -63,9 +69,9 @@ def _largest_difference(csv: Path, points_px: np.ndarray, faces: Faces, file_for
     )
 
 
-def _other_circumstances(record: Provenance, data: Data, device: torch.device) -> list[str]:
+def _other_circumstances(record: Provenance, places: Places, device: torch.device) -> list[str]:
     """What was different when the file was made: the usual reason for small differences."""
-    now, then = environment(data)["versions"], record.environment.get("versions", {})
+    now, then = describe_environment(places.root, synthetic=False)["versions"], record.environment.get("versions", {})
     others = [
         f"{package} {then.get(package)} (now {version})" for package, version in now.items() if then.get(package) != version
     ]

@@ -2,16 +2,16 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
-from foldmark.core.config import Config, drop_retired
+from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, file_sha256, read_record, write_text
 from foldmark.data.sets import Data
-from foldmark.runs.run import environment, read_summary
+from foldmark.runs.places import Places
+from foldmark.runs.run_folder import RunFolder
 from foldmark.submission.format import record_path
 
 
@@ -27,7 +27,7 @@ class FoldRecord(BaseModel):
     """One fold's net: the checkpoint that predicted, its hash, and the fold's out-of-fold figures."""
 
     fold: int
-    checkpoint: Path
+    checkpoint: str  # relative to the project's root
     sha256: str
     oof: Figures
 
@@ -37,7 +37,7 @@ class ExperimentRecord(BaseModel):
 
     name: str
     weight: float = 1.0
-    config: Annotated[Config, BeforeValidator(drop_retired)]
+    config: Config
     folds: list[FoldRecord] = Field(min_length=1)
 
 
@@ -55,17 +55,31 @@ class Provenance(BaseModel):
     oof: Figures
 
 
-def experiment_record(folder: Path, config: Config, folds: list[int], weight: float = 1.0) -> ExperimentRecord:
-    """The record of these finished folds of a run folder, with the hashes of the checkpoints that predict."""
-    records = []
-    for fold in folds:
-        checkpoint = folder / f"fold{fold}" / "last.pt"
-        oof = Figures(**read_summary(folder / f"fold{fold}"))
-        records.append(FoldRecord(fold=fold, checkpoint=checkpoint, sha256=file_sha256(checkpoint), oof=oof))
+class Circumstances(BaseModel):
+    """On what a file is made; small differences between two machines come from here. environment: as a run folder's
+    environment.json holds it."""
+
+    device: str
+    environment: dict
+
+
+def experiment_record(places: Places, folder: RunFolder, config: Config, weight: float = 1.0) -> ExperimentRecord:
+    """The record of the finished folds of a run folder, with the digests of the checkpoints that predict."""
+    records = [
+        FoldRecord(
+            fold=fold.number,
+            checkpoint=places.relative(fold.checkpoint),
+            sha256=file_sha256(fold.checkpoint),
+            oof=Figures(**fold.summary),
+        )
+        for fold in folder.finished
+    ]
     return ExperimentRecord(name=folder.name, weight=weight, config=config, folds=records)
 
 
-def write_provenance(csv: Path, experiments: list[ExperimentRecord], oof: dict, data: Data, device: str) -> Provenance:
+def write_provenance(
+    csv: Path, experiments: list[ExperimentRecord], oof: dict, data: Data, circumstances: Circumstances
+) -> Provenance:
     """Write the record of a competition file that was just written, and return it."""
     record = Provenance(
         csv=csv.name,
@@ -73,8 +87,7 @@ def write_provenance(csv: Path, experiments: list[ExperimentRecord], oof: dict, 
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         faces=len(data.test),
         test_list=digest_of_list(data.test),
-        device=device,
-        environment=environment(data),
+        **circumstances.model_dump(),
         experiments=experiments,
         oof=Figures(**oof),
     )
@@ -92,14 +105,15 @@ def read_provenance(csv: Path) -> Provenance:
     return read_record(path, Provenance, "run make csv again")
 
 
-def changed_checkpoints(record: Provenance) -> list[str]:
+def changed_checkpoints(record: Provenance, places: Places) -> list[str]:
     """Which of the record's checkpoints are not there any more, or not the same."""
     problems = []
     for fold in (fold for experiment in record.experiments for fold in experiment.folds):
-        if not fold.checkpoint.is_file():
-            problems.append(f"{fold.checkpoint} is missing")
-        elif file_sha256(fold.checkpoint) != fold.sha256:
-            problems.append(f"{fold.checkpoint} has changed")
+        checkpoint = places.root / fold.checkpoint
+        if not checkpoint.is_file():
+            problems.append(f"{checkpoint} is missing")
+        elif file_sha256(checkpoint) != fold.sha256:
+            problems.append(f"{checkpoint} has changed")
     return problems
 
 

@@ -6,10 +6,11 @@ from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
 from foldmark.data.sets import Data
+from foldmark.runs.experiment import Session
 from foldmark.show.terminal import say, say_made, say_table, show_progress
 from foldmark.submission.format import FORMATS
 from foldmark.submission.kaggle import find_obstacle, upload_submission
-from foldmark.submission.ledger import LEDGER, SCORED_FOR_RANKS, note_score, read_ledger, table_rows
+from foldmark.submission.ledger import SCORED_FOR_RANKS, note_score, read_ledger, table_rows
 
 
 def check_csv(csv: Path, data: Data, crop: CropConfig) -> None:
@@ -24,25 +25,27 @@ def check_csv(csv: Path, data: Data, crop: CropConfig) -> None:
     say(f"{csv}: no defect found: {file_format.summary(data.test)}.")
 
 
-def verify_csv(csv: Path, data: Data, device_name: str) -> None:
+def verify_csv(session: Session, csv: Path, data: Data) -> None:
     """Rebuild a competition file from its record, and print that it is the same. Raises UserError if it is not."""
     from foldmark.submission.rebuild import verify
 
-    say(verify(csv, data, device_name, show_progress))
+    say(verify(csv, data, session, show_progress))
     say(f"Next: make submit, or once it is scored: make score FILE={csv} LB=<score>")
 
 
-def add_score(csv: Path, leaderboard: str) -> None:
+def add_score(session: Session, csv: Path, leaderboard: str) -> None:
     """Note the leaderboard score of a competition file in the ledger."""
-    score = note_score(csv, leaderboard)
-    say(f"{LEDGER}: {csv.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
+    ledger = session.places.ledger
+    score = note_score(csv, leaderboard, ledger)
+    say(f"{ledger}: {csv.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
 
 
-def show_ledger() -> None:
+def show_ledger(session: Session) -> None:
     """Print the ledger, draw OOF figures against leaderboard scores, and print their rank correlation."""
-    ledger, chart = read_ledger(), LEDGER.with_suffix(".png")
+    path = session.places.ledger
+    ledger, chart = read_ledger(path), path.with_suffix(".png")
     if not ledger.rows:
-        say(f"{LEDGER}: has no row yet; make csv writes a competition file and notes it.")
+        say(f"{path}: has no row yet; make csv writes a competition file and notes it.")
         return
     say_table(table_rows(ledger.rows))
     ranks = ledger.rank_correlations()

@@ -1,0 +1,152 @@
+"""`make csv` and `make submit`: the competition file of an experiment, made once and uploaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foldmark.commands.csv_files import upload_csv
+from foldmark.core.config import Config
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+from foldmark.core.files import write_text
+from foldmark.ensemble.blend import Blend, blend_oof
+from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
+from foldmark.ensemble.ensemble import Predicting, ensemble_points
+from foldmark.ensemble.fit import fit_ensemble, write_fit
+from foldmark.ensemble.oof import Oof, read_oof
+from foldmark.models.device import pick_device
+from foldmark.report import wandb
+from foldmark.runs.experiment import Experiment, Session
+from foldmark.runs.run import open_run, pick_faces
+from foldmark.runs.run_folder import RunFolder
+from foldmark.show.charts import draw_reliability
+from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.submission.format import FORMATS, record_path
+from foldmark.submission.ledger import note_submission, read_ledger
+from foldmark.submission.rebuild import members_of
+from foldmark.submission.record import ExperimentRecord, Provenance, csv_state, experiment_record, write_provenance
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What a competition file is made from: the runs with their configs, the faces that they learned, their joint OOF predictions,
+    their blend, and the records of those with a weight."""
+
+    folders: list[RunFolder]
+    configs: list[Config]
+    faces: Faces
+    oof: Oof
+    blend: Blend
+    records: list[ExperimentRecord]
+
+
+def csv(session: Session, experiment: Experiment) -> None:
+    """Write and check submissions/<name>.csv from the finished folds, with its record and its row in the ledger, and print the OOF
+    figures. A file that is current is left as it is."""
+    path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
+    state = csv_state(path, ensemble.records, experiment.data, session.places)
+    if state.current:
+        say(f"{path}: is current, made from the same checkpoints and settings. Next: make submit, or make verify FILE={path}")
+        return
+    _make_csv(session, experiment, ensemble)
+    say(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)")
+
+
+def submit(session: Session, experiment: Experiment, competition: str | None, *, force: bool = False) -> None:
+    """Check the CSV, made first if it is missing or stale, and upload it if a competition is named and Kaggle is configured. Raises
+    UserError for a CSV that was edited after it was made, unless forced."""
+    path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
+    state = csv_state(path, ensemble.records, experiment.data, session.places)
+    if state.edited and not force:
+        raise UserError(
+            f"{path}: was edited after it was made; remove it to have it made again, or upload it as it is with FORCE=1."
+        )
+    if state.edited:
+        say(f"{path}: was edited after it was made; it is uploaded as it is, because FORCE is set.")
+        record = None
+    elif state.current:
+        record = state.record
+    else:
+        if state.reason:
+            say(f"{path}: {state.reason}, so it is made again.")
+        record = _make_csv(session, experiment, ensemble)
+    uploaded = upload_csv(path, experiment.data, ensemble.configs[0].crop, competition, f"foldmark {experiment.name}")
+    if record:
+        _track_submission(session, experiment, record, competition if uploaded else None)
+    if uploaded:
+        say(f"Next, once it is scored: make score FILE={path} LB=<score>")
+
+
+def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
+    """What the experiment's competition file is made from now. Raises UserError where no fold is finished, or where the runs learned
+    other points than the competition asks for."""
+    places, data = session.places, experiment.data
+    folders = experiment.folders(places)
+    for folder in folders:
+        folder.require_finished()
+    configs = [folder.read_config(experiment.overrides) for folder in folders]
+    # A ledger that cannot be read should be told before anything is predicted.
+    read_ledger(places.ledger)
+    FORMATS[data.set].require_points(data.test.markup.count, experiment.name)
+    faces = pick_faces(data, configs[0])
+    oof, blend = blend_oof(folders, configs, faces)
+    parts = zip(folders, configs, blend.weights.tolist(), strict=True)
+    # An experiment without weight is not part of the file.
+    records = [experiment_record(places, *part) for part in parts if part[-1]]
+    return Ensemble(folders, configs, faces, oof, blend, records)
+
+
+def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> Provenance:
+    places, data, oof = session.places, experiment.data, ensemble.oof
+    path, device = places.csv(experiment.name), pick_device(session.device)
+    members = members_of(ensemble.records, places)
+    points_px, spread_px = ensemble_points(members, data.test, Predicting(device, places.cache), show_progress)
+    FORMATS[data.set].write(path, points_px, data.test, ensemble.configs[0].crop)
+    environment = describe_environment(places.root, synthetic=data.synthetic)
+    circumstances = Circumstances(device=str(device), environment=environment)
+    record = write_provenance(path, ensemble.records, oof.scores(), data, circumstances)
+    note_submission(path, record, places.ledger)
+    for folder in ensemble.folders:
+        _say_oof(folder, ensemble.faces)
+    if len(ensemble.folders) > 1:
+        _say_blend(list(experiment.members), ensemble.blend)
+    joined = ", mirror twins joined" if any(config.predict.twins for config in ensemble.configs) else ""
+    say(f"OOF figures of what the CSV is made from ({len(oof)} faces{joined}): {headline(oof.scores())}")
+    say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} values; {record_path(path).name} records its origin")
+    chart = _write_uncertainty(path, oof, spread_px, data.test)
+    fit = fit_ensemble(ensemble.folders, ensemble.blend.weights, ensemble.faces)
+    write_fit(RunFolder(places.run(experiment.name)).ensemble_file, fit)
+    _track_ensemble(session, experiment, ensemble, record, chart)
+    return record
+
+
+def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) -> Path:
+    """Write the list of test faces to look at first beside the competition file, and the chart of how reliable it is; its path."""
+    std_px = calibrate(oof.spread_px, oof.points_px, oof.faces).std_px(spread_px, test)
+    listed, chart = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
+    write_text(listed, faces_to_look_at(std_px, test).to_csv(index=False))
+    draw_reliability(chart, reliability(oof.spread_px, oof.points_px, oof.faces, oof.folds))
+    say_made(f"{listed} (test faces, the most uncertain first) and {chart.name} (how reliable that is)")
+    return chart
+
+
+def _say_oof(folder: RunFolder, faces: Faces) -> None:
+    oof, finished = read_oof(folder, faces), folder.finished
+    for fold in finished:
+        say(f"{folder.path} fold {fold.number}: out-of-fold {headline(fold.summary)}")
+    count = folder.count_folds(faces)
+    if len(finished) < count:
+        say(f"only {len(finished)} of {count} folds are finished; the others are not in this ensemble.")
+    say(f"{folder.path}: all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
+
+
+def _say_blend(members: list[str], blend: Blend) -> None:
+    weights = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(members, blend.weights, strict=True))
+    chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
+    if not blend.weights.all():
+        chosen += "; an experiment without weight is not part of the file"
+    say(
+        f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
+        f"with equal ones {blend.nme_mean:.3f} %"
+    )

@@ -1,0 +1,184 @@
+"""The run folder: what one experiment keeps in `runs/<experiment>/`. No other file knows the names of the files in it.
+
+config.yaml          the resolved config
+split.csv            which face is in which fold
+environment.json     versions, revision, machine
+ensemble.json        calibration of the uncertainty, when folds are finished (ensemble/fit.py)
+fold0/metrics.csv    a row an epoch; W&B shows the same
+fold0/last.pt        the state to go on from; of a finished fold, its final model
+fold0/previous.pt    the state before, until the fold is finished
+fold0/oof.npz        out-of-fold (OOF) predictions: rows (n,), points_px (n, k, 2), spread_px (n, k)
+fold0/summary.json   the fold's figures; a fold is finished when this file is there
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, with_overrides
+from foldmark.core.errors import UserError
+from foldmark.core.files import atomic_path, write_text
+from foldmark.core.yaml_values import read_yaml
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """The folder of one fold."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name.removeprefix("fold"))
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "last.pt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        return self.path / "previous.pt"
+
+    @property
+    def oof_file(self) -> Path:
+        return self.path / "oof.npz"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def faces_sheet(self) -> Path:
+        return self.path / "faces.png"
+
+    @property
+    def test_predictions(self) -> Path:
+        """Predictions for the test list, kept because predicting takes long."""
+        return self.path / "test.npz"
+
+    @property
+    def consistency_file(self) -> Path:
+        return self.path / "consistency.json"
+
+    @property
+    def finished(self) -> bool:
+        return self.summary_file.is_file()
+
+    @property
+    def summary(self) -> dict | None:
+        """The figures of a finished fold, None for one that is not."""
+        return json.loads(self.summary_file.read_text()) if self.finished else None
+
+    def write_oof(self, rows: np.ndarray, points_px: np.ndarray, spread_px: np.ndarray) -> None:
+        with atomic_path(self.oof_file) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=rows, points_px=points_px, spread_px=spread_px)
+
+    def read_oof(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """rows, points_px and spread_px as `write_oof` took them."""
+        with np.load(self.oof_file) as stored:
+            return stored["rows"], stored["points_px"], stored["spread_px"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one experiment."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def split_file(self) -> Path:
+        return self.path / "split.csv"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def ensemble_file(self) -> Path:
+        return self.path / "ensemble.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def speed_file(self, device_type: str) -> Path:
+        return self.path / f"speed-{device_type}.json"
+
+    def fold(self, number: int) -> FoldFolder:
+        return FoldFolder(self.path / f"fold{number}")
+
+    @property
+    def finished(self) -> list[FoldFolder]:
+        """The finished folds, by their numbers."""
+        folders = [path.parent for path in self.path.glob("fold*/summary.json")]
+        return sorted((FoldFolder(path) for path in folders if path.name[4:].isdigit()), key=lambda fold: fold.number)
+
+    def require_finished(self) -> list[FoldFolder]:
+        """The finished folds. Raises UserError if there is none."""
+        folds = self.finished
+        if not folds:
+            raise UserError(f"{self.path}: no finished fold to predict with; run make train with the same settings first.")
+        return folds
+
+    def read_config(self, overrides: Sequence[str] = ()) -> Config:
+        """The config that this run was made with, but for settings that are no part of it, which overrides may change. Raises
+        UserError for other overrides that differ from it."""
+        try:
+            tree = read_yaml(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(
+                f"{self.config_file}: cannot be read; restore it, or train under another name with NAME=..."
+            ) from None
+        try:
+            stored = check_config(drop_retired(tree), str(self.config_file))
+        except ValueError as error:
+            raise UserError(f"{self.config_file}: {error}.") from None
+        asked = with_overrides(stored.model_dump(), overrides, str(self.config_file))
+        self.refuse_changes(stored, asked)
+        return asked
+
+    def write_config(self, config: Config) -> None:
+        write_text(self.config_file, config_text(config))
+
+    def refuse_changes(self, stored: Config, asked: Config) -> None:
+        """Raise UserError where the asked config would give another result than the stored one."""
+        changed = differences(stored, asked)
+        if changed:
+            raise UserError(
+                f"{self.path} was made with another config: {', '.join(changed)}; "
+                "name a new experiment with NAME=..., or remove that folder."
+            )
+
+    def read_environment(self) -> dict:
+        try:
+            environment = json.loads(self.environment_file.read_text())
+        except (OSError, ValueError):
+            environment = None
+        if not isinstance(environment, dict):
+            raise UserError(
+                f"{self.environment_file}: cannot be read, so it is not known whether this run saw real faces; restore it."
+            )
+        return environment
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this run learned from synthetic faces."""
+        return bool(self.read_environment().get("synthetic_faces"))
