@@ -109,7 +109,8 @@ def data(given: Given) -> None:
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
     from foldmark.commands.data import fetch
 
-    fetch(given.session().places.data, ibug=given.ibug, test_list=given.test_list, imm=given.imm)
+    root = Path(given.data_root).expanduser() if given.data_root else given.session().places.data
+    fetch(root, {"IBUG": given.ibug, "TEST_LIST": given.test_list, "IMM": given.imm})
 
 
 @_command(*EXPERIMENT)

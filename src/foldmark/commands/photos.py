@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -19,8 +20,9 @@ from foldmark.core.errors import UserError
 from foldmark.core.files import digest, write_text
 from foldmark.data.crops import cut
 from foldmark.data.decode import colour_photo, read_grey, read_photo
-from foldmark.data.photos import PhotoSource, find_faces
+from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
 from foldmark.ensemble.api import Looks, Predictor, load
+from foldmark.runs.experiment import Session, Settings, find_trained
 from foldmark.show.overlay import draw_faces, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
 
@@ -47,24 +49,45 @@ class PhotoFaces:
     std_px: np.ndarray
 
 
-def predict_photos(
-    photos: list[PhotoSource],
-    name: str,
-    runs: list[str],
-    out: Path,
-    *,
-    draw: bool = True,
-    data_root: Path | None = None,
-    device: str = "auto",
-) -> None:
-    """Predict all faces of these photos with the runs' ensemble, called `name`, and write points, and with `draw` pictures, to
-    the folder `out`.
+@dataclass(frozen=True)
+class Asked:
+    """What to predict: the photos, with the ensemble of which runs and its name, into which folder, and whether to draw."""
+
+    photos: list[PhotoSource]
+    runs: list[str]
+    name: str
+    out: Path
+    draw: bool
+
+
+def predict_sources(session: Session, given: Any) -> None:
+    """Predict all faces in what the user gave as sources, with the runs or the experiment that were named."""
+    places = session.places
+    if given.run and (given.config or given.name):
+        raise UserError("--run: names what --config and --name would; give one of them.")
+    if given.run:
+        name, runs = "+".join(Path(one).name for one in given.run), list(given.run)
+    else:
+        name, runs = find_trained(places, Settings(given.config or None, given.name or None))
+    sources = [Path(source).expanduser() for source in given.source]
+    out = given.out or places.photos / name
+    refuse_writing_into(sources, out)
+    photos = find_photos(sources, given.box or None)
+    if any(photo.boxes_px is None for photo in photos):
+        detector()
+    data_root = Path(given.data_root).expanduser() if given.data_root else places.data
+    predict_photos(Asked(photos, runs, name, out, given.draw), session.device, data_root)
+
+
+def predict_photos(asked: Asked, device: str = "auto", data_root: Path | None = None) -> None:
+    """Predict all faces of these photos and write points, and pictures if they are to be drawn.
 
     A photo that cannot be used is named and passed over, one without a face is named. Raises UserError if no face is left.
     """
+    photos, runs, out, draw = asked.photos, asked.runs, asked.out, asked.draw
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
     if predictor.synthetic_faces:
-        say(f"{name} LEARNT FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are.")
+        say(f"{asked.name} LEARNED FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are.")
     found, skipped, tiles = [], {}, []
     with show_progress("photos", len(photos)) as done:
         for start in range(0, len(photos), TOGETHER):

@@ -17,7 +17,6 @@ from foldmark.report.results import Results
 from foldmark.show.page import FacePicture, Missing, Picture, Section
 from foldmark.submission.format import FORMATS
 
-PHOTOS = Path("photos")
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
 WIDEST = 480  # pixels of a face in the page
 MARGIN = 1.3  # side of the cut over what box and points take
@@ -25,24 +24,24 @@ JPEG_QUALITY = 80
 
 
 def held_out_faces(results: Results) -> list[Section]:
-    order = np.argsort(results.nme, kind="stable")
-    middle = np.argsort(np.abs(results.nme - np.median(results.nme)), kind="stable")
+    order = np.argsort(results.oof.nme, kind="stable")
+    middle = np.argsort(np.abs(results.oof.nme - np.median(results.oof.nme)), kind="stable")
     sections = []
     for title, ranked, count in (
         ("Best faces", order, SHOWN_FACES),
         ("Median faces", middle, SHOWN_FACES),
         ("Worst faces", order[::-1], WORST_FACES),
     ):
-        chosen = _of_different_photos(ranked, results.faces.groups, count)
+        chosen = _of_different_photos(ranked, results.oof.faces.groups, count)
         reasons = _reasons(results, chosen) if title != "Median faces" else [""] * len(chosen)
         pictures = [
             face_picture(
                 results,
-                results.faces,
+                results.oof.faces,
                 index,
-                results.points_px[index],
-                f"{results.faces.pictures[index]}, fold {results.folds[index]}: NME {results.nme[index]:.2f} %, "
-                f"MAE {results.mae_px[index]:.2f} px{reason and f'; {reason}'}.",
+                results.oof.points_px[index],
+                f"{results.oof.faces.pictures[index]}, fold {results.oof.folds[index]}: NME {results.oof.nme[index]:.2f} %, "
+                f"MAE {results.oof.mae_px[index]:.2f} px{reason and f'; {reason}'}.",
             )
             for index, reason in zip(chosen, reasons, strict=True)
         ]
@@ -55,8 +54,8 @@ def test_faces(results: Results) -> Section | Missing:
     """Pictures of the test list with what the competition file says of them, the most uncertain ones listed."""
     if not results.csv.is_file():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
-    test = results.data.test
-    points_px, findings = FORMATS[results.data.set].read(results.csv, test)
+    test = results.experiment.data.test
+    points_px, findings = FORMATS[results.experiment.data.set].read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
     uncertain, listed = look_first(results)
@@ -74,7 +73,7 @@ def test_faces(results: Results) -> Section | Missing:
 
 
 def own_photos(results: Results) -> Section | Missing:
-    folder, command = PHOTOS / results.name, "photos PHOTOS=folder-with-your-photos"
+    folder, command = results.places.photos / results.name, "photos PHOTOS=folder-with-your-photos"
     sheet, listed = folder / "sheet.png", folder / "points.json"
     if not (sheet.is_file() and listed.is_file()):
         return Missing("Own photos", command)
@@ -133,10 +132,10 @@ def _of_different_photos(ranked: np.ndarray, groups: list[str], count: int) -> l
 def _reasons(results: Results, chosen: list[int]) -> list[str]:
     run, size = results.runs[0], results.runs[0].config.crop.size
     to_crop = geometry.centre_affine(run.store.size, size)
-    crops = (warp(run.store[row], to_crop, size) for row in results.rows)
+    crops = (warp(run.store[row], to_crop, size) for row in results.oof.rows)
     greys = np.array([(crop.mean(), crop.std()) for crop in crops])
     reasons = []
     for index in chosen:
-        training = np.flatnonzero(results.folds != results.folds[index])
-        reasons += unusual_traits(results.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index]))
+        training = np.flatnonzero(results.oof.folds != results.oof.folds[index])
+        reasons += unusual_traits(results.oof.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index]))
     return reasons

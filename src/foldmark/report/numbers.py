@@ -7,34 +7,32 @@ import numpy as np
 import pandas
 
 from foldmark.commands.pipeline import mean_face_scores
-from foldmark.core.metrics import TABLE_METRICS, headline, mean_face_px, region_nme
+from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
-from foldmark.report.compare import resampled_interval
 from foldmark.report.results import Results
-from foldmark.runs.run import RUNS, finished_folds, read_summary
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
-from foldmark.submission.ledger import LEDGER, read_ledger, table_rows
+from foldmark.submission.ledger import read_ledger, table_rows
 
 LISTED_FACES = 10
 
 
 def summary(results: Results) -> tuple[str, Section]:
     """The experiment in one paragraph and one table."""
-    run, faces = results.runs[0], results.faces
-    config, folds = run.config, finished_folds(run.folder)
-    low, high = resampled_interval(results.nme, faces.groups)
+    run, faces = results.runs[0], results.oof.faces
+    config, folds = run.config, [fold.number for fold in run.folder.finished]
+    low, high = results.oof.interval()
     photos = len(set(faces.groups))
-    together = len(set(zip(faces.groups, results.folds, strict=True))) == photos
+    together = len(set(zip(faces.groups, results.oof.folds, strict=True))) == photos
     split = (
         "each judged only by nets that saw neither its photo nor its mirror twin"
         if together
         else "some judged by nets that saw their photo or their mirror twin (split.csv tears photos apart: these figures flatter)"
     )
     size = "x".join(map(str, config.crop.size))
-    note = "These are synthetic faces: the figures say nothing about real ones. " if results.data.synthetic else ""
+    note = "These are synthetic faces: the figures say nothing about real ones. " if results.experiment.data.synthetic else ""
     if results.blend:
         weights = (f"{one.folder.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
         what = f"{results.name} blends {', '.join(weights)}, each by its weight, with {len(folds)} folds each."
@@ -47,14 +45,14 @@ def summary(results: Results) -> tuple[str, Section]:
             f"epoch{'s' * (config.train.epochs > 1)} {start}, one net for each of {len(folds)} folds."
         )
     lead = (
-        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.nme.mean():.2f} % "
+        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.oof.nme.mean():.2f} % "
         f"of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
-        f"{results.mae_px.mean():.2f} px (MAE)."
+        f"{results.oof.mae_px.mean():.2f} px (MAE)."
     )
     mean_face = mean_face_scores(run, folds)
-    seconds = sum(read_summary(one.fold_folder(fold))["seconds"] for one in results.runs for fold in finished_folds(one.folder))
+    seconds = sum(fold.summary["seconds"] for run in results.runs for fold in run.folder.finished)
     rows = {
-        **_scores(results, np.ones(len(results.rows), bool)),
+        **_scores(results, np.ones(len(results.oof.rows), bool)),
         "Mean training face in each box": headline(mean_face),
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
@@ -68,8 +66,8 @@ def summary(results: Results) -> tuple[str, Section]:
 def curves(results: Results) -> Section:
     pictures = []
     for run in results.runs:
-        tables = [pandas.read_csv(run.fold_folder(fold) / "metrics.csv") for fold in finished_folds(run.folder)]
-        path = results.figures / f"curves-{run.folder.name}.svg"
+        tables = [pandas.read_csv(fold.metrics_file) for fold in run.folder.finished]
+        path = results.folder.figures / f"curves-{run.folder.name}.svg"
         draw_curves(path, metric_panels(Curve("", tables)))
         last = [table["nme"].dropna().iloc[-1] for table in tables]
         described = f"Curves by epoch; held-out NME at the end between {min(last):.2f} and {max(last):.2f} % over the folds."
@@ -83,21 +81,21 @@ def curves(results: Results) -> Section:
 
 
 def folds(results: Results) -> Section:
-    parts = {f"fold {fold}": results.folds == fold for fold in np.unique(results.folds)}
-    parts["all"] = np.ones(len(results.rows), bool)
+    parts = {f"fold {fold}": results.oof.folds == fold for fold in np.unique(results.oof.folds)}
+    parts["all"] = np.ones(len(results.oof.rows), bool)
     rows = [_figures("Fold", name, results, chosen) for name, chosen in parts.items()]
     text = "Out-of-fold figures: of the net that training ended with, on the faces that its fold holds out. In brackets: 95 %."
     return Section("Folds", text, table=rows)
 
 
 def sources(results: Results) -> Section:
-    names = np.array(results.faces.sources)
+    names = np.array(results.oof.faces.sources)
     rows = [_figures("Source", name, results, names == name) for name in sorted(set(names))]
     return Section("Sources", "The same faces by the collection that they come from.", table=rows)
 
 
 def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dict[str, str]:
-    groups = results.faces.take(chosen).groups
+    groups = results.oof.faces.take(chosen).groups
     return {
         title: name,
         "faces": f"{chosen.sum():,}",
@@ -108,21 +106,21 @@ def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dic
 
 def _scores(results: Results, chosen: np.ndarray) -> dict[str, str]:
     """The metrics of the chosen faces, with their 95 % intervals where they are means."""
-    points_px, faces = results.points_px[chosen], results.faces.take(chosen)
+    points_px, faces = results.oof.points_px[chosen], results.oof.faces.take(chosen)
     shown = {}
     for metric in TABLE_METRICS.values():
         shown[metric.title] = metric.format(metric.score(points_px, faces))
         if metric.reduce is np.mean:
-            low, high = resampled_interval(metric.of_faces(points_px, faces), faces.groups)
+            low, high = bootstrap_interval(metric.of_faces(points_px, faces), faces.groups)
             shown[metric.title] += f" ({metric.format(low)} to {metric.format(high)})"
     return shown
 
 
 def cumulative(results: Results) -> Section:
-    path = results.figures / "cumulative.svg"
-    report_figures.draw_cumulative(path, results.nme, results.folds, resampled_interval(results.nme, results.faces.groups))
-    below = ", ".join(f"{100 * (results.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
-    note = " The faces here are synthetic ones, theirs are real." if results.data.synthetic else ""
+    path = results.folder.figures / "cumulative.svg"
+    report_figures.draw_cumulative(path, results.oof.nme, results.oof.folds, results.oof.interval())
+    below = ", ".join(f"{100 * (results.oof.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
+    note = " The faces here are synthetic ones, theirs are real." if results.experiment.data.synthetic else ""
     text = (
         f"Of the out-of-fold faces {below}. The figures of others are of OTHER DATA, other faces than these, so they place the "
         f"result roughly and prove nothing about it.{note}"
@@ -133,16 +131,16 @@ def cumulative(results: Results) -> Section:
 
 
 def regions(results: Results) -> Section:
-    faces, markup = results.faces, results.faces.markup
-    errors = 100 * np.linalg.norm(results.points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
-    means = region_nme(results.points_px, faces)
+    faces, markup = results.oof.faces, results.oof.faces.markup
+    errors = 100 * np.linalg.norm(results.oof.points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
+    means = region_nme(results.oof.points_px, faces)
     shape = mean_face_px(faces, faces.take(np.zeros(1, int)))[0]
-    path = results.figures / "regions.svg"
+    path = results.folder.figures / "regions.svg"
     report_figures.draw_mean_face(path, shape, errors.mean(axis=0), markup, means)
     rows = []
     for name, points in markup.regions.items():
-        low, high = resampled_interval(errors[:, points].mean(axis=1), faces.groups)
-        mae = np.abs(results.points_px[:, points] - faces.points_px[:, points]).mean()
+        low, high = bootstrap_interval(errors[:, points].mean(axis=1), faces.groups)
+        mae = np.abs(results.oof.points_px[:, points] - faces.points_px[:, points]).mean()
         rows.append(
             {
                 "Region": name,
@@ -159,8 +157,8 @@ def regions(results: Results) -> Section:
 
 
 def uncertainty(results: Results) -> Section:
-    table = reliability(results.spread_px, results.points_px, results.faces, results.folds)
-    path = results.figures / "reliability.svg"
+    table = reliability(results.oof.spread_px, results.oof.points_px, results.oof.faces, results.oof.folds)
+    path = results.folder.figures / "reliability.svg"
     draw_reliability(path, table)
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
     text = (
@@ -174,7 +172,7 @@ def uncertainty(results: Results) -> Section:
 def consistency(results: Results) -> Section | Missing:
     rows = []
     for run in results.runs:
-        for path in sorted(run.folder.glob("fold*/consistency.json")):
+        for path in sorted(run.folder.path.glob("fold*/consistency.json")):
             kept = json.loads(path.read_text())
             place = f"{run.folder.name}, {path.parent.name}"
             rows.append({"Net": place, "moves": f"{kept['percent_of_eyes']:.2f} %", "faces": f"{kept['faces']}"})
@@ -185,7 +183,7 @@ def consistency(results: Results) -> Section | Missing:
 
 
 def variants(results: Results) -> Section | Missing:
-    path = RUNS / "compare.csv"
+    path = results.places.compare_table
     table = pandas.read_csv(path, dtype=str).fillna("") if path.is_file() else pandas.DataFrame({"experiment": []})
     names = {run.folder.name for run in results.runs}
     if not names <= set(table["experiment"]):
@@ -201,10 +199,10 @@ def variants(results: Results) -> Section | Missing:
 
 
 def ledger(results: Results) -> Section | Missing:
-    rows = read_ledger().rows
+    rows = read_ledger(results.places.ledger).rows
     noted = [row for row in rows if row["file"] == results.csv.name or results.name in row["experiment"].split(" + ")]
     if not noted:
-        return Missing(f"Competition file and its row in {LEDGER}", "csv")
+        return Missing(f"Competition file and its row in {results.places.ledger}", "csv")
     text = "Competition files of this experiment; the leaderboard's answer is noted with make score FILE=... LB=..."
     return Section("Ledger", text, table=table_rows(noted))
 
@@ -221,5 +219,5 @@ def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
         "std_there": "there",
     }
     listed = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
-    rows = listed["first_id"].astype(int).to_numpy() // (2 * results.faces.markup.count)
+    rows = listed["first_id"].astype(int).to_numpy() // (2 * results.oof.faces.markup.count)
     return rows, listed[list(titles)].rename(columns=titles).to_dict("records")

@@ -16,7 +16,7 @@ from foldmark.data.imm import view_of
 from foldmark.data.sets import Data
 from foldmark.report.reasons import explain
 from foldmark.report.training import augmented, first_filters, layers, samples
-from foldmark.runs.run import Run, read_oof
+from foldmark.runs.run import Run
 from foldmark.show.charts import Curve, curves
 from foldmark.show.overlay import draw_points, save_png
 from foldmark.show.page import Picture, Section, write_page
@@ -94,7 +94,7 @@ def _varied(what: str, trained: list[Trained], report: Trained, figures: Path) -
 
 
 def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
-    rows, points_px, _ = read_oof(run.fold_folder(0))
+    rows, points_px, _ = run.fold(0).read_oof()
     mse = face_mse(points_px, run.faces.take(rows))
     size = run.config.crop.size
     to_crop = geometry.centre_affine(run.store.size, size)

@@ -1,15 +1,13 @@
 """The report: one HTML file with all that an experiment has to show and how to repeat it. Trains and predicts nothing; what is
 not there is left out, with the command that makes it."""
 
-import json
 import shlex
 from pathlib import Path
 
 from foldmark.commands.parts import PARTS
-from foldmark.core.config import Config, config_text, overrides_between
+from foldmark.core.config import config_text, overrides_between
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
-from foldmark.data.sets import Data
 from foldmark.models.checkpoint import load_checkpoint
 from foldmark.report.faces import held_out_faces, own_photos, test_faces
 from foldmark.report.numbers import (
@@ -26,7 +24,8 @@ from foldmark.report.numbers import (
 )
 from foldmark.report.results import Results, read_results
 from foldmark.report.training import augmented, first_filters, layers, samples
-from foldmark.runs.run import RUNS
+from foldmark.runs.experiment import Experiment
+from foldmark.runs.places import Places
 from foldmark.show.page import Chapter, Missing, Section, page_sections, write_report
 from foldmark.show.terminal import say, say_made
 
@@ -34,16 +33,17 @@ PAGES = {"part1": "part1", "part2": "part2", "part2-extra": "extra"}  # of the c
 ABOUT_ALL = {*PAGES.values(), "compare"}
 
 
-def make_report(name: str, members: dict[str, Config], data: Data, overrides: list[str], variables: dict[str, str]) -> Path:
-    """Write runs/<name>/report.html about the experiment of that name, or about the blend of these members.
+def make_report(experiment: Experiment, places: Places, variables: dict[str, str]) -> Path:
+    """Write runs/<name>/report.html about an experiment or a blend.
 
-    members: the configs that the user's settings mean now; what the runs were made with is read from their folders.
+    experiment: its configs are what the user's settings mean now; what the runs were made with is read from their folders.
     variables: what the user has set for make, CONFIG and so on, for the commands in the page.
     Raises UserError where no fold is finished.
     """
-    if data.set == "imm":
+    name = experiment.name
+    if experiment.data.set == "imm":
         raise UserError(f"{name}: the parts on IMM have pages of their own, runs/part1/index.html; run make part1 or make part2.")
-    results = read_results(name, list(members), data, overrides)
+    results = read_results(experiment, places)
     lead, first = summary(results)
     found: list[Section | Missing | None] = [
         *_trained_on(results),
@@ -61,13 +61,13 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
         ledger(results),
     ]
     chapters = [Chapter("The experiment", [first])]
-    parts = [_part(name, command) for name, command in PAGES.items()]
+    parts = [_part(places, part, command) for part, command in PAGES.items()]
     chapters += [part for part in parts if isinstance(part, Chapter)]
     chapters.append(Chapter("Part 3: the competition", [one for one in found if isinstance(one, Section)]))
-    chapters.append(Chapter("How to reproduce", _reproduce(results, members, variables)))
+    chapters.append(Chapter("How to reproduce", _reproduce(results, variables)))
     missing = [one for one in [*parts, *found] if isinstance(one, Missing)]
     missing = [Missing(one.what, _make(one.command, _taken(one.command, variables))) for one in missing]
-    path = results.folder / "report.html"
+    path = results.folder.report_file
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
     for one in missing:
         say(f"left out: {one.what}; it is made by: {one.command}")
@@ -75,8 +75,8 @@ def make_report(name: str, members: dict[str, Config], data: Data, overrides: li
     return path
 
 
-def _part(name: str, command: str) -> Chapter | Missing:
-    pages = [RUNS / folder / "index.html" for folder in (name, f"{name}-synthetic")]
+def _part(places: Places, name: str, command: str) -> Chapter | Missing:
+    pages = [places.run(folder) / "index.html" for folder in (name, f"{name}-synthetic")]
     page = next((page for page in pages if page.is_file()), None)
     if page is None:
         return Missing(PARTS[name].title, command)
@@ -86,17 +86,17 @@ def _part(name: str, command: str) -> Chapter | Missing:
 
 def _trained_on(results: Results) -> list[Section | Missing | None]:
     run, fold = results.runs[0], results.first_fold
-    shown = [samples(run, fold, results.figures), augmented(run, fold, results.figures)]
+    shown = [samples(run, fold, results.folder.figures), augmented(run, fold, results.folder.figures)]
     shown += [layers(one.config, one.faces.markup.count, one.folder.name) for one in results.runs]
-    checkpoint = run.fold_folder(fold) / "last.pt"
+    checkpoint = run.fold(fold).checkpoint
     state = load_checkpoint(checkpoint)
     if state is None:
         return [*shown, Missing(f"Learned filters ({checkpoint} is gone; remove its folder first)", "train")]
-    return [*shown, first_filters(state["averaged"], results.figures, most=1)]
+    return [*shown, first_filters(state["averaged"], results.folder.figures, most=1)]
 
 
-def _reproduce(results: Results, members: dict[str, Config], variables: dict[str, str]) -> list[Section]:
-    notes = [json.loads((run.folder / "environment.json").read_text()) for run in results.runs]
+def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
+    notes = [run.folder.read_environment() for run in results.runs]
     columns = {}
     for run, one in zip(results.runs, notes, strict=True):
         config = run.config
@@ -111,13 +111,13 @@ def _reproduce(results: Results, members: dict[str, Config], variables: dict[str
         {"Made with": what, **{name: values.get(what, "") for name, values in columns.items()}}
         for what in columns[results.runs[0].folder.name]
     ]
-    changes = [overrides_between(asked, run.config) for asked, run in zip(members.values(), results.runs, strict=True)]
+    changes = [overrides_between(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)]
     commands = [f"git checkout {notes[0]['revision'].removesuffix('-dirty')}"] if notes[0]["revision"] else []
     if all(change == changes[0] for change in changes):
         commands.append(_make("train", {**variables, "SET": " ".join(changes[0])}))
     else:
         for run in results.runs:
-            commands.append(_make("train", {**variables, "CONFIG": f"{run.folder}/config.yaml", "NAME": run.folder.name}))
+            commands.append(_make("train", {**variables, "CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name}))
     commands += [_make("csv", variables), _make("report", variables)]
     dirty = any((one["revision"] or "").endswith("-dirty") for one in notes)
     changed = " The code then held changes that are in no revision (-dirty)." if dirty else ""
