@@ -196,9 +196,11 @@ def ledger(given: Given) -> None:
 
 
 def _part(given: Given, name: str) -> None:
-    from foldmark.commands.parts import run_part
+    from foldmark.commands.parts import find_part, run_part
 
-    run_part(name, given.session(), given.data("imm"), given.overrides)
+    session = given.session()
+    part = find_part(name, session.places, given.overrides)
+    run_part(part, session, given.data("imm"), given.overrides)
 
 
 PART = (SET, DATA_ROOT, *SESSION)

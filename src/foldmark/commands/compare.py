@@ -22,8 +22,8 @@ def compare(session: Session, data: Data) -> None:
     say_table([{title: row[title] for title in SHOWN} for row in rows], narrow=NARROW)
     say_made(f"{path}, with every column and the NME of each region.")
     say(
-        f"Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the difference of NME to {variants[0].name} on the same "
-        "faces; moves: how far points move on a face that shifts by 1 to 8 px, in percent of the eye distance."
+        f"Intervals: 95 %, photos resampled {RESAMPLES} times; to the best: the difference of NME to {variants[0].name} on the "
+        "same faces; moves: how far points move on a face that shifts by 1 to 8 px, in percent of the eye distance."
     )
     for variant in variants:
         if start := variant.run.config.train.start:

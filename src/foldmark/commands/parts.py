@@ -4,28 +4,29 @@ Everything of a part stands below runs/<part>/: a run folder for each setting an
 index.html.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas
 import torch
 
-from foldmark.commands.pipeline import mean_face_scores, train_one
-from foldmark.core.config import load_config
-from foldmark.core.errors import UserError
+from foldmark.commands.train import train_one
+from foldmark.core.config_file import load_config
 from foldmark.core.files import write_text
 from foldmark.core.metrics import face_nme
 from foldmark.data.sets import Data
-from foldmark.ensemble.ensemble import load_model
 from foldmark.models.consistency import shift_consistency
 from foldmark.models.device import pick_device
 from foldmark.models.net import count_parameters
+from foldmark.models.trained import load_model
 from foldmark.report import wandb as wandb_view
-from foldmark.runs.experiment import find_data_or_synthesise
-from foldmark.runs.run import RUNS, Run, open_run, read_oof, read_summary
+from foldmark.report.mean_face import mean_face_scores
+from foldmark.runs.experiment import Session
+from foldmark.runs.places import Places
+from foldmark.runs.run import Run, open_run
 from foldmark.show.charts import Curve
-from foldmark.show.terminal import say, say_made
+from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import TrainingTable
 from foldmark.train.state import check_names
 
@@ -96,30 +97,44 @@ class Trained:
 
     @property
     def curve(self) -> Curve:
-        return Curve(self.setting.label, [pandas.read_csv(run.fold_folder(0) / "metrics.csv") for run in self.runs])
+        return Curve(self.setting.label, [pandas.read_csv(run.fold(0).metrics_file) for run in self.runs])
 
     def figures(self, key: str) -> np.ndarray:
         return np.array([summary[key] for summary in self.summaries])
 
     def net(self, index: int, device: torch.device) -> torch.nn.Module:
         run = self.runs[index]
-        return load_model(run.fold_folder(0) / "last.pt", run.config, run.faces.markup.count, device)
+        return load_model(run.fold(0).checkpoint, run.config, run.faces.markup.count, device)
 
 
-def run_part(name: str, data_root: Path, overrides: list[str], device_name: str, wandb_mode: str, notes: str = "") -> None:
+def find_part(name: str, places: Places, overrides: Sequence[str]) -> Part:
+    """The part of that name. Raises UserError for overrides that do not fit its configs, before anything is made."""
+    part = PARTS[name]
+    for setting in part.compared:
+        check_names(load_config(setting.config, places.configs, [*setting.changes, *overrides]))
+    return part
+
+
+def run_part(part: Part, session: Session, data: Data, overrides: Sequence[str]) -> None:
     """Train what is not yet trained of a part, then write its results and its page, and print the figures."""
     from foldmark.report.part import write_part_page
 
-    if name not in PARTS:
-        raise UserError(f"{name}: no such part; there are {', '.join(PARTS)}.")
-    part, device = PARTS[name], pick_device(device_name)
-    for setting in part.compared:
-        check_names(load_config(setting.config, [*setting.changes, *overrides]))
-    data = find_data_or_synthesise(data_root, "imm")
-    folder = RUNS / (f"{name}-synthetic" if data.synthetic else name)
+    device = pick_device(session.device)
+    folder = session.places.run(f"{part.name}-synthetic" if data.synthetic else part.name)
 
     def trained(setting: Setting) -> Trained:
-        return train_setting(folder, setting, data, overrides, device, wandb_mode, part.name, notes)
+        changes = [*setting.changes, *overrides]
+        configs = [
+            load_config(setting.config, session.places.configs, [f"train.seed={seed}", *changes]) for seed in range(setting.seeds)
+        ]
+        label = setting.label.replace(" ", "-")
+        runs = [
+            open_run(session.places, f"{folder.name}/{label}-seed{seed}", config, data, show_progress)
+            for seed, config in enumerate(configs)
+        ]
+        tags = (*wandb_view.tags(configs[0], synthetic=data.synthetic), setting.label)
+        group = wandb_view.Group(folder.name, session.wandb, session.notes, tags, part.name)
+        return train_setting(setting, runs, device, group)
 
     compared = [trained(setting) for setting in part.compared]
     varied = {what: [trained(setting) for setting in settings] for what, settings in part.varied.items()}
@@ -128,29 +143,17 @@ def run_part(name: str, data_root: Path, overrides: list[str], device_name: str,
     page = write_part_page(folder, part, data, compared, varied, rows, device)
     for row in rows:
         say("  ".join(f"{key} {value}" if key != "setting" else str(value) for key, value in row.items()))
-    following = {"part1": "make part2", "part2": "make train (part 3: iBUG), or make extra"}.get(name)
+    following = {"part1": "make part2", "part2": "make train (part 3: iBUG), or make extra"}.get(part.name)
     say_made(f"{folder}/results.csv and figures/. Page to open: {page}", following)
 
 
-def train_setting(
-    folder: Path,
-    setting: Setting,
-    data: Data,
-    overrides: list[str],
-    device: torch.device,
-    wandb_mode: str,
-    job_type: str,
-    notes: str,
-) -> Trained:
-    configs = [load_config(setting.config, [*setting.changes, f"train.seed={seed}", *overrides]) for seed in range(setting.seeds)]
-    label, tags = setting.label.replace(" ", "-"), (*wandb_view.tags(configs[0], synthetic=data.synthetic), setting.label)
-    group = wandb_view.Group(folder.name, wandb_mode, notes, tags, job_type)
-    runs = [open_run(f"{folder.name}/{label}-seed{seed}", config, data) for seed, config in enumerate(configs)]
-    summaries = [read_summary(run.fold_folder(0)) for run in runs]
+def train_setting(setting: Setting, runs: list[Run], device: torch.device, group: wandb_view.Group) -> Trained:
+    """Train the runs of a setting, one a seed, from where they stand."""
+    summaries = [run.fold(0).summary for run in runs]
     if all(summaries):
         return Trained(setting, runs, summaries)
     names = [f"{setting.label}, seed {seed}" for seed in range(setting.seeds)]
-    with TrainingTable(names, configs[0].train.epochs, what="setting") as table:
+    with TrainingTable(names, runs[0].config.train.epochs, what="setting") as table:
         for index, (run, row) in enumerate(zip(runs, table.rows, strict=True)):
             if summaries[index]:
                 row.end(summaries[index])
@@ -183,7 +186,7 @@ def median_nme(trained: Trained) -> np.ndarray:
     """The NME of each seed's middle held-out face: with so few people, one that is missed altogether decides the mean."""
     medians = []
     for run in trained.runs:
-        rows, points_px, *_ = read_oof(run.fold_folder(0))
+        rows, points_px, *_ = run.fold(0).read_oof()
         medians.append(np.median(face_nme(points_px, run.faces.take(rows))))
     return np.array(medians)
 

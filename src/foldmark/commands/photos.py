@@ -87,7 +87,7 @@ def predict_photos(asked: Asked, device: str = "auto", data_root: Path | None = 
     photos, runs, out, draw = asked.photos, asked.runs, asked.out, asked.draw
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
     if predictor.synthetic_faces:
-        say(f"{asked.name} LEARNED FROM SYNTHETIC FACES ONLY: on photos its points show that all works, not where the features are.")
+        say(f"{asked.name} LEARNED FROM SYNTHETIC FACES ONLY: its points on photos only show that all commands work.")
     found, skipped, tiles = [], {}, []
     with show_progress("photos", len(photos)) as done:
         for start in range(0, len(photos), TOGETHER):

@@ -10,6 +10,7 @@ from foldmark.runs.places import Places
 from foldmark.show.terminal import console, show_progress
 from foldmark.synthetic.sets import load_data, synthetic_notice
 
+
 def make_session(given: Any) -> Session:
     """The session in the current folder with what the user gave of device, wandb and notes."""
     options = {key: getattr(given, key) for key in ("device", "wandb", "notes") if hasattr(given, key)}

@@ -10,6 +10,8 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
+from foldmark.core.metrics import headline
+from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
 from foldmark.ensemble.ensemble import Predicting, ensemble_points
@@ -17,21 +19,23 @@ from foldmark.ensemble.fit import fit_ensemble, write_fit
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.device import pick_device
 from foldmark.report import wandb
+from foldmark.runs.environment import describe_environment
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import open_run, pick_faces
-from foldmark.runs.run_folder import RunFolder
+from foldmark.runs.run_folder import FoldFolder, RunFolder
 from foldmark.show.charts import draw_reliability
 from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.tracker import Tracker
 from foldmark.submission.format import FORMATS, record_path
 from foldmark.submission.ledger import note_submission, read_ledger
 from foldmark.submission.rebuild import members_of
-from foldmark.submission.record import ExperimentRecord, Provenance, csv_state, experiment_record, write_provenance
+from foldmark.submission.record import Circumstances, ExperimentRecord, Provenance, csv_state, experiment_record, write_provenance
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What a competition file is made from: the runs with their configs, the faces that they learned, their joint OOF predictions,
-    their blend, and the records of those with a weight."""
+    """What a competition file is made from: the runs with their configs, the faces that they learned, their joint OOF
+    predictions, their blend, and the records of those with a weight."""
 
     folders: list[RunFolder]
     configs: list[Config]
@@ -42,8 +46,8 @@ class Ensemble:
 
 
 def csv(session: Session, experiment: Experiment) -> None:
-    """Write and check submissions/<name>.csv from the finished folds, with its record and its row in the ledger, and print the OOF
-    figures. A file that is current is left as it is."""
+    """Write and check submissions/<name>.csv from the finished folds, with its record and its row in the ledger, and print the
+    OOF figures. A file that is current is left as it is."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
     state = csv_state(path, ensemble.records, experiment.data, session.places)
     if state.current:
@@ -54,8 +58,8 @@ def csv(session: Session, experiment: Experiment) -> None:
 
 
 def submit(session: Session, experiment: Experiment, competition: str | None, *, force: bool = False) -> None:
-    """Check the CSV, made first if it is missing or stale, and upload it if a competition is named and Kaggle is configured. Raises
-    UserError for a CSV that was edited after it was made, unless forced."""
+    """Check the CSV, made first if it is missing or stale, and upload it if a competition is named and Kaggle is configured.
+    Raises UserError for a CSV that was edited after it was made, unless forced."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
     state = csv_state(path, ensemble.records, experiment.data, session.places)
     if state.edited and not force:
@@ -79,8 +83,8 @@ def submit(session: Session, experiment: Experiment, competition: str | None, *,
 
 
 def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
-    """What the experiment's competition file is made from now. Raises UserError where no fold is finished, or where the runs learned
-    other points than the competition asks for."""
+    """What the experiment's competition file is made from now. Raises UserError where no fold is finished, or where the runs
+    learned other points than the competition asks for."""
     places, data = session.places, experiment.data
     folders = experiment.folders(places)
     for folder in folders:
@@ -122,7 +126,8 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
 
 
 def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) -> Path:
-    """Write the list of test faces to look at first beside the competition file, and the chart of how reliable it is; its path."""
+    """Write the list of test faces to look at first beside the competition file, and the chart of how reliable it is; its
+    path."""
     std_px = calibrate(oof.spread_px, oof.points_px, oof.faces).std_px(spread_px, test)
     listed, chart = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
     write_text(listed, faces_to_look_at(std_px, test).to_csv(index=False))
@@ -135,7 +140,7 @@ def _say_oof(folder: RunFolder, faces: Faces) -> None:
     oof, finished = read_oof(folder, faces), folder.finished
     for fold in finished:
         say(f"{folder.path} fold {fold.number}: out-of-fold {headline(fold.summary)}")
-    count = folder.count_folds(faces)
+    count = read_split(folder.split_file, faces).max() + 1
     if len(finished) < count:
         say(f"only {len(finished)} of {count} folds are finished; the others are not in this ensemble.")
     say(f"{folder.path}: all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
@@ -150,3 +155,35 @@ def _say_blend(members: list[str], blend: Blend) -> None:
         f"weights: {weights} ({chosen}); out-of-fold NME with fitted ones, nested, {blend.nme_nested:.3f} %, "
         f"with equal ones {blend.nme_mean:.3f} %"
     )
+
+
+def _track_ensemble(session: Session, experiment: Experiment, ensemble: Ensemble, record: Provenance, chart: Path) -> None:
+    """The ensemble's W&B run: its OOF predictions face by face, the models that it is made from, and the file that it made."""
+    places, oof, data = session.places, ensemble.oof, experiment.data
+    settings = {one.name: {"weight": one.weight, "folds": [fold.fold for fold in one.folds]} for one in record.experiments}
+    with _start_wandb(session, experiment, "ensemble", settings) as tracker:
+        if not tracker.running:
+            return
+        first = open_run(places, ensemble.folders[0].name, ensemble.configs[0], data)
+        wandb.show_oof(tracker, first, oof.rows, oof.points_px, chart)
+        folds = [fold for one in record.experiments for fold in one.folds]
+        wandb.summarise(tracker, oof.points_px, oof.faces, folds=len(folds))
+        for fold in folds:
+            checkpoint = places.root / fold.checkpoint
+            name = wandb.model_name(places, FoldFolder(checkpoint.parent))
+            wandb.log_model(tracker, name, checkpoint, fold.oof.model_dump(), used=True)
+        wandb.log_submission(tracker, experiment.name, places.csv(experiment.name), record)
+
+
+def _track_submission(session: Session, experiment: Experiment, record: Provenance, uploaded_to: str | None) -> None:
+    """The W&B run of a submission: its figures, whether it was uploaded, and its file."""
+    with _start_wandb(session, experiment, "submit", {"competition": uploaded_to}) as tracker:
+        figures = {"oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px}
+        tracker.summary({"uploaded": uploaded_to is not None, **figures})
+        wandb.log_submission(tracker, experiment.name, session.places.csv(experiment.name), record)
+
+
+def _start_wandb(session: Session, experiment: Experiment, job: str, settings: dict) -> Tracker:
+    tags = wandb.tags(next(iter(experiment.members.values())), synthetic=experiment.data.synthetic)
+    group = wandb.Group(experiment.name, session.wandb, session.notes, tags, job)
+    return group.start(f"{experiment.name}-{job}", settings, session.places.run(experiment.name) / job)

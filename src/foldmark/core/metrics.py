@@ -124,8 +124,8 @@ def failures(nme: np.ndarray) -> float:
 
 
 def bootstrap_interval(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean of values (n,) by the bootstrap (Efron 1979). Whole groups are resampled, because the faces of
-    one photo are not independent."""
+    """The 95 % interval of the mean of values (n,) by the bootstrap (Efron 1979). Whole groups are resampled, because the faces
+    of one photo are not independent."""
     _, group = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
     draws = _resample_groups(len(sums), seed)

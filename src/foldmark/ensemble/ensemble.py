@@ -40,8 +40,8 @@ class Predicting:
 
 
 def ensemble_points(members: list[Member], faces: Faces, how: Predicting, progress: Progress = no_progress) -> Prediction:
-    """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members and their looks lie from the ensemble, root
-    mean square, on average over the folds. Raises UserError if a test picture is damaged."""
+    """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members and their looks lie from the ensemble,
+    root mean square, on average over the folds. Raises UserError if a test picture is damaged."""
     means_px, variances = [], []
     twins, count = find_twins(faces), 0
     with progress("predicting the test list", sum(len(member.folds) for member in members)) as done:

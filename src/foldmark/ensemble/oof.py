@@ -62,7 +62,8 @@ class Oof:
 
 
 def read_oof(folder: RunFolder, faces: Faces) -> Oof:
-    """The OOF predictions of a run's finished folds. faces: those that the run learns. Raises UserError if no fold is finished."""
+    """The OOF predictions of a run's finished folds. faces: those that the run learns. Raises UserError if no fold is
+    finished."""
     folds = folder.require_finished()
     parts = [fold.read_oof() for fold in folds]
     rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -72,8 +73,8 @@ def read_oof(folder: RunFolder, faces: Faces) -> Oof:
 
 
 def require_same_split(folders: Sequence[RunFolder], parts: Sequence[Oof]) -> None:
-    """Raise UserError for experiments that do not hold out the same faces in the same folds: blended, their predictions would have
-    seen the faces that they are judged on."""
+    """Raise UserError for experiments that do not hold out the same faces in the same folds: blended, their predictions would
+    have seen the faces that they are judged on."""
     for folder, part in zip(folders, parts, strict=True):
         if not part.same_split(parts[0]):
             raise UserError(

@@ -9,10 +9,9 @@ import torch
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_bytes
+from foldmark.runs.run_folder import FoldFolder
 
 log = logging.getLogger(__name__)
-
-LAST, PREVIOUS = "last.pt", "previous.pt"
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -37,26 +36,27 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
     return state
 
 
-def push_checkpoint(folder: Path, state: dict) -> None:
-    """Write a state as the folder's last one and keep the one before it, so that one of the two is always good."""
-    if (folder / LAST).exists():
-        (folder / LAST).replace(folder / PREVIOUS)
-    save_checkpoint(folder / LAST, state)
+def push_checkpoint(fold: FoldFolder, state: dict) -> None:
+    """Write a state as the fold's last one and keep the one before it, so that one of the two is always good."""
+    if fold.checkpoint.exists():
+        fold.checkpoint.replace(fold.previous_checkpoint)
+    save_checkpoint(fold.checkpoint, state)
 
 
-def latest_checkpoint(folder: Path) -> dict | None:
-    """The folder's last state or, where that is damaged or was never written to its end, the one before; None without any.
+def latest_checkpoint(fold: FoldFolder) -> dict | None:
+    """The fold's last state or, where that is damaged or was never written to its end, the one before; None without any.
 
     Raises UserError if neither can be used.
     """
     try:
-        state = load_checkpoint(folder / LAST)
+        state = load_checkpoint(fold.checkpoint)
     except UserError:
-        state = load_checkpoint(folder / PREVIOUS)
+        state = load_checkpoint(fold.previous_checkpoint)
         if state is None:
             raise
-        log.info(f"{folder / LAST}: damaged or unsafe, so not loaded; going on from {PREVIOUS} beside it, one epoch earlier.")
+        previous = fold.previous_checkpoint.name
+        log.info(f"{fold.checkpoint}: damaged or unsafe, so not loaded; going on from {previous} beside it, one epoch earlier.")
         # Else the next state would push it over the good one.
-        (folder / LAST).unlink()
+        fold.checkpoint.unlink()
         return state
-    return load_checkpoint(folder / PREVIOUS) if state is None else state
+    return load_checkpoint(fold.previous_checkpoint) if state is None else state

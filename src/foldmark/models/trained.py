@@ -11,8 +11,8 @@ from foldmark.models.net import PointRegressor, build_model
 
 
 def load_model(checkpoint: Path, config: Config, points: int, device: torch.device) -> PointRegressor:
-    """The model of that checkpoint with its averaged weights, for so many points, ready to predict. Raises UserError where the file
-    is missing, damaged, or of another model than this config's."""
+    """The model of that checkpoint with its averaged weights, for so many points, ready to predict. Raises UserError where the
+    file is missing, damaged, or of another model than this config's."""
     state = load_checkpoint(checkpoint, device)
     if state is None:
         raise UserError(f"{checkpoint}: no such checkpoint, though the fold is finished; remove its folder and train it again.")

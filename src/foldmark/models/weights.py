@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from foldmark.core.errors import UserError
-from foldmark.models.checkpoint import LAST, load_checkpoint
-from foldmark.runs.run import Run, folder_to_start_from, read_summary
+from foldmark.models.checkpoint import load_checkpoint
+from foldmark.runs.run import Run, find_start
 
 IMAGENET = "imagenet"
 
@@ -40,15 +40,17 @@ def torchvision_name(backbone: nn.Module) -> str:
 def load_fold(model: nn.Module, run: Run, fold: int) -> None:
     """Load into a model of this fold, in place, the averaged weights of the same fold of the run that train.start names; the
     mean face stays its own. Raises UserError where that fold is not finished, holds out other faces, or has another model."""
-    folder = folder_to_start_from(run.config, run.faces, run.folds)
-    if read_summary(folder / f"fold{fold}") is None:
-        raise UserError(f"train.start: {folder / f'fold{fold}'} is not finished; train it first, with the same DATA_ROOT.")
-    state = load_checkpoint(folder / f"fold{fold}" / LAST)["averaged"]
+    start = find_start(run.places, run.config, run.faces, run.folds).fold(fold)
+    if not start.finished:
+        raise UserError(f"train.start: {start.path} is not finished; train it first, with the same DATA_ROOT.")
+    state = load_checkpoint(start.checkpoint)
+    if state is None:
+        raise UserError(f"train.start: {start.checkpoint} is missing; remove its folder and train it again.")
     try:
-        model.load_state_dict({**state, "mean_points_crop": model.mean_points_crop})
+        model.load_state_dict({**state["averaged"], "mean_points_crop": model.mean_points_crop})
     except RuntimeError:
         raise UserError(
-            f"train.start: {folder} has another model; give this run the model settings in its config.yaml."
+            f"train.start: {start.path} has another model; give this run the model settings in its config.yaml."
         ) from None
 
 

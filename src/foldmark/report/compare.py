@@ -38,7 +38,8 @@ NARROW = ["experiment", "folds", *METRIC_TITLES, "95 %", "moves %"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A trained experiment with its OOF predictions. config_name: of the config in configs/ that its name says, if there is one."""
+    """A trained experiment with its OOF predictions. config_name: of the config in configs/ that its name says, if there is
+    one."""
 
     name: str
     run: Run
@@ -65,8 +66,8 @@ class BestBlend:
 
 
 def find_variants(places: Places, data: Data) -> list[Variant]:
-    """The trained experiments on this data, the best first; those that cannot be read are logged and left out. Raises UserError if
-    there is none."""
+    """The trained experiments on this data, the best first; those that cannot be read are logged and left out. Raises UserError
+    if there is none."""
     variants = []
     for folder in sorted(path.parent for path in places.runs.rglob("config.yaml")):
         run_folder = RunFolder(folder)
@@ -120,8 +121,8 @@ def find_best_blend(variants: list[Variant]) -> BestBlend | None:
 
 
 def keep_consistency(run: Run, fold: int, model: torch.nn.Module) -> float:
-    """Shift consistency of a fold's model on some of its held-out faces, in percent of the eye distance; measured once and kept in
-    the fold's folder."""
+    """Shift consistency of a fold's model on some of its held-out faces, in percent of the eye distance; measured once and kept
+    in the fold's folder."""
     path = run.fold(fold).consistency_file
     try:
         return float(json.loads(path.read_text())["percent_of_eyes"])

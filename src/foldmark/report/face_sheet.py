@@ -4,7 +4,7 @@ import numpy as np
 
 from foldmark.core import geometry
 from foldmark.core.metrics import face_nme
-from foldmark.runs.run import Run, read_oof
+from foldmark.runs.run import Run
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.train.listener import Listener
 
@@ -23,12 +23,12 @@ class FaceSheet(Listener):
     stands for."""
 
     def __init__(self, run: Run, fold: int) -> None:
-        self.run, self.folder = run, run.fold_folder(fold)
+        self.run, self.folder = run, run.fold(fold)
 
     def end(self, summary: dict) -> None:
-        rows, points_px, _ = read_oof(self.folder)
+        rows, points_px, _ = self.folder.read_oof()
         nme = face_nme(points_px, self.run.faces.take(rows))
         shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(SHOWN_FACES, len(rows))).astype(int)]
         tiles = [draw_crop(self.run, rows[i], points_px[i]) for i in shown]
         captions = [f"NME {nme[i]:.1f} %" for i in shown]
-        save_png(self.folder / "faces.png", sheet(tiles, columns=4, captions=captions, legend=True))
+        save_png(self.folder.faces_sheet, sheet(tiles, columns=4, captions=captions, legend=True))

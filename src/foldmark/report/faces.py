@@ -1,7 +1,6 @@
 """The report's faces: the best, the median and the worst held out, those of the test list, and own photos."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -137,5 +136,7 @@ def _reasons(results: Results, chosen: list[int]) -> list[str]:
     reasons = []
     for index in chosen:
         training = np.flatnonzero(results.oof.folds != results.oof.folds[index])
-        reasons += unusual_traits(results.oof.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index]))
+        reasons += unusual_traits(
+            results.oof.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index])
+        )
     return reasons

@@ -6,11 +6,11 @@ from datetime import datetime
 import numpy as np
 import pandas
 
-from foldmark.commands.pipeline import mean_face_scores
 from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
+from foldmark.report.mean_face import mean_face_scores
 from foldmark.report.results import Results
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
@@ -45,8 +45,8 @@ def summary(results: Results) -> tuple[str, Section]:
             f"epoch{'s' * (config.train.epochs > 1)} {start}, one net for each of {len(folds)} folds."
         )
     lead = (
-        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by {results.oof.nme.mean():.2f} % "
-        f"of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
+        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by "
+        f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
         f"{results.oof.mae_px.mean():.2f} px (MAE)."
     )
     mean_face = mean_face_scores(run, folds)

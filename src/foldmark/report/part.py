@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from foldmark.commands.parts import Part, Trained
-from foldmark.commands.pipeline import mean_face_scores
 from foldmark.core import geometry
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import face_mse
@@ -14,6 +13,7 @@ from foldmark.data.crops import warp
 from foldmark.data.decode import read_grey
 from foldmark.data.imm import view_of
 from foldmark.data.sets import Data
+from foldmark.report.mean_face import mean_face_scores
 from foldmark.report.reasons import explain
 from foldmark.report.training import augmented, first_filters, layers, samples
 from foldmark.runs.run import Run

@@ -111,13 +111,17 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
         {"Made with": what, **{name: values.get(what, "") for name, values in columns.items()}}
         for what in columns[results.runs[0].folder.name]
     ]
-    changes = [overrides_between(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)]
+    changes = [
+        overrides_between(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)
+    ]
     commands = [f"git checkout {notes[0]['revision'].removesuffix('-dirty')}"] if notes[0]["revision"] else []
     if all(change == changes[0] for change in changes):
         commands.append(_make("train", {**variables, "SET": " ".join(changes[0])}))
     else:
         for run in results.runs:
-            commands.append(_make("train", {**variables, "CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name}))
+            commands.append(
+                _make("train", {**variables, "CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name})
+            )
     commands += [_make("csv", variables), _make("report", variables)]
     dirty = any((one["revision"] or "").endswith("-dirty") for one in notes)
     changed = " The code then held changes that are in no revision (-dirty)." if dirty else ""

@@ -14,7 +14,9 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS, face_nme, face_region_nme, region_nme, scores
 from foldmark.report.face_sheet import draw_crop
-from foldmark.runs.run import RUNS, Run, read_oof
+from foldmark.runs.places import Places
+from foldmark.runs.run import Run
+from foldmark.runs.run_folder import FoldFolder
 from foldmark.show.tracker import RunInfo, Tracker, start
 from foldmark.submission.format import record_path
 from foldmark.submission.record import Provenance
@@ -51,7 +53,7 @@ class WandbListener(Listener):
     """Shows a fold in its W&B run: the curves and some held-out faces while it trains, then its OOF predictions and its model."""
 
     def __init__(self, tracker: Tracker, run: Run, fold: int) -> None:
-        self.tracker, self.run, self.fold, self.folder = tracker, run, fold, run.fold_folder(fold)
+        self.tracker, self.run, self.fold, self.folder = tracker, run, fold, run.fold(fold)
         self.pictures_at = 0.0  # the epoch of the next pictures
 
     def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
@@ -63,13 +65,13 @@ class WandbListener(Listener):
             show_faces(self.tracker, self.run, held_out[shown], points_px[shown], row["epoch"])
 
     def end(self, summary: dict) -> None:
-        rows, points_px, _ = read_oof(self.folder)
+        rows, points_px, _ = self.folder.read_oof()
         show_oof(self.tracker, self.run, rows, points_px)
         figures = {key: summary[key] for key in ("seconds", "parameters")}
-        best = best_epoch(pandas.read_csv(self.folder / "metrics.csv"))
+        best = best_epoch(pandas.read_csv(self.folder.metrics_file))
         summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, **best)
         figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
-        log_model(self.tracker, model_name(self.run.folder, self.fold), self.folder / "last.pt", figures)
+        log_model(self.tracker, model_name(self.run.places, self.folder), self.folder.checkpoint, figures)
 
 
 def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
@@ -79,9 +81,9 @@ def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
     return {"best_epoch": int(row["epoch"]), "best_epoch_nme": float(row["nme"])}
 
 
-def model_name(folder: Path, fold: int) -> str:
+def model_name(places: Places, fold: FoldFolder) -> str:
     """W&B's name of a fold's model; runs of parts and experiments may have the same folder names."""
-    return f"{folder.relative_to(RUNS).as_posix()}-fold{fold}"
+    return f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"
 
 
 def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.files import atomic_path, write_text
 from foldmark.core.yaml_values import read_yaml
 
+
 @dataclass(frozen=True)
 class FoldFolder:
     """The folder of one fold."""

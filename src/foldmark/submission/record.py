@@ -1,5 +1,6 @@
 """The record of a competition file: `<name>.json` beside `<name>.csv` says what it was made from, and holds its sha256."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -93,6 +94,36 @@ def write_provenance(
     )
     write_text(record_path(csv), record.model_dump_json(indent=1) + "\n")
     return record
+
+
+@dataclass(frozen=True)
+class CsvState:
+    """How a competition file stands to what would be made now. record: of what it was made from, if it is ours and unchanged.
+    edited: its content is not what its record says. reason: why it is stale, empty where it is missing."""
+
+    record: Provenance | None = None
+    edited: bool = False
+    reason: str = ""
+
+    @property
+    def current(self) -> bool:
+        return self.record is not None and not self.edited and not self.reason
+
+
+def csv_state(csv: Path, experiments: list[ExperimentRecord], data: Data, places: Places) -> CsvState:
+    """The state of a competition file, if `experiments` are what it would be made from now."""
+    if not csv.is_file():
+        return CsvState()
+    if not record_path(csv).is_file():
+        return CsvState(edited=True)
+    record = read_provenance(csv)
+    if file_sha256(csv) != record.sha256:
+        return CsvState(record, edited=True)
+    if record.test_list != digest_of_list(data.test):
+        return CsvState(record, reason="was made for another test list")
+    if [one.model_dump() for one in record.experiments] != [one.model_dump() for one in experiments]:
+        return CsvState(record, reason="was made from other checkpoints or settings")
+    return CsvState(record)
 
 
 def read_provenance(csv: Path) -> Provenance:

@@ -13,12 +13,13 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
 from foldmark.core.metrics import METRICS, scores
-from foldmark.models.checkpoint import PREVIOUS, latest_checkpoint, push_checkpoint
+from foldmark.models.checkpoint import latest_checkpoint, push_checkpoint
 from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points
 from foldmark.models.net import count_parameters
 from foldmark.models.weights import load_fold, load_pretrained
-from foldmark.runs.run import Run, write_oof
+from foldmark.runs.run import Run
+from foldmark.runs.run_folder import FoldFolder
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.fold_data import FoldData
 from foldmark.train.listener import Listener
@@ -28,7 +29,7 @@ from foldmark.train.state import TrainState, learning_rate, new_state, training_
 
 def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequence[Listener] = ()) -> dict:
     """Train a fold from where it stands to its end and return its summary. Raises UserError on a loss that is not finite."""
-    config, folder = run.config, run.fold_folder(data.fold)
+    config, folder = run.config, run.fold(data.fold)
     state = new_state(config, data.mean_crop, config.train.seed + data.fold, choose_speed(run, device), device)
     history = resume(state, run, data.fold)
     faces = TrainingFaces(run, data)
@@ -41,11 +42,11 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
             row |= held_out_figures(points_px, run, data)
         history.append(row)
         push_checkpoint(folder, {**state.state_dict(), "history": history})
-        write_metrics(run, data.fold, history)
+        write_metrics(folder, history)
         for listener in listeners:
             listener.epoch(row, points_px)
     # Again, for a run that was killed between its checkpoint and its metrics.
-    write_metrics(run, data.fold, history)
+    write_metrics(folder, history)
     summary = finish(state, run, data, history)
     for listener in listeners:
         listener.end(summary)
@@ -54,7 +55,7 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
 
 def resume(state: TrainState, run: Run, fold: int) -> list[dict]:
     """Load the fold's last checkpoint or, if it has none, the weights to start from; the rows of metrics.csv so far."""
-    stored = latest_checkpoint(run.fold_folder(fold))
+    stored = latest_checkpoint(run.fold(fold))
     if stored:
         state.load_state_dict(stored)
         return stored["history"]
@@ -101,7 +102,7 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
 def diverged(loss: float, run: Run, fold: int, epoch: int, batch: Batch) -> UserError:
     names = ", ".join(run.faces.pictures[row] for row in batch.rows)
     return UserError(
-        f"{run.fold_folder(fold)}: the loss is {loss} in epoch {epoch + 1}, in the batch of {names}; "
+        f"{run.fold(fold).path}: the loss is {loss} in epoch {epoch + 1}, in the batch of {names}; "
         f'it stands at epoch {epoch}: go on at a lower rate with SET="train.lr_factor=0.3".'
     )
 
@@ -130,15 +131,15 @@ def held_out_figures(points_px: np.ndarray, run: Run, data: FoldData) -> dict[st
     return {**scores(points_px, faces), "mse_crop": float(np.square(difference_crop).mean())}
 
 
-def write_metrics(run: Run, fold: int, history: list[dict]) -> None:
-    write_text(run.fold_folder(fold) / "metrics.csv", pandas.DataFrame(history).to_csv(index=False))
+def write_metrics(fold: FoldFolder, history: list[dict]) -> None:
+    write_text(fold.metrics_file, pandas.DataFrame(history).to_csv(index=False))
 
 
 def finish(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> dict:
     """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
-    folder = run.fold_folder(data.fold)
+    folder = run.fold(data.fold)
     points_px, spread_px = predict_points(state.averaged, run.store, data.held_out_rows, run.config, run.faces.markup)
-    write_oof(folder, data.held_out_rows, points_px, spread_px)
+    folder.write_oof(data.held_out_rows, points_px, spread_px)
     summary = {
         "fold": data.fold,
         "faces": len(data.held_out_rows),
@@ -150,6 +151,6 @@ def finish(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> 
     }
     # The optimizer's state is two thirds of the file and of no use any more.
     push_checkpoint(folder, {"averaged": state.averaged.state_dict(), "history": history})
-    write_text(folder / "summary.json", json.dumps(summary, indent=1))
-    (folder / PREVIOUS).unlink(missing_ok=True)
+    write_text(folder.summary_file, json.dumps(summary, indent=1))
+    folder.previous_checkpoint.unlink(missing_ok=True)
     return summary

@@ -10,7 +10,6 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.files import digest, read_record, write_text
 from foldmark.models.device import Speed, Step, describe_device, measure_speed
-from foldmark.runs.experiment import CACHE
 from foldmark.runs.run import Run
 from foldmark.train.state import new_state, training_step
 
@@ -20,11 +19,11 @@ log = logging.getLogger(__name__)
 def choose_speed(run: Run, device: torch.device) -> Speed:
     """The way to compute that this run was begun with, because resuming must not change it; for a new run the fastest one here,
     measured once for models of its kind."""
-    path, points = run.folder / f"speed-{device.type}.json", run.faces.markup.count
+    path, points = run.folder.speed_file(device.type), run.faces.markup.count
     speed = read_speed(path)
     if speed is None:
         kind = [run.config.model.model_dump(), run.config.crop.size, run.config.train.batch, points, describe_device(device)]
-        measured = CACHE / f"speed-{digest(kind)}.json"
+        measured = run.places.cache / f"speed-{digest(kind)}.json"
         speed = read_speed(measured)
         if speed is None:
             speed = measure_training(run.config, points, device)

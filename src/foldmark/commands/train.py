@@ -1,0 +1,73 @@
+"""`make train`: the folds of an experiment, trained from where they stand, with all that is shown meanwhile."""
+
+import numpy as np
+import torch
+
+from foldmark.core.files import lock_folder
+from foldmark.core.metrics import headline
+from foldmark.data.sets import Data
+from foldmark.ensemble.fit import fit_ensemble, write_fit
+from foldmark.ensemble.oof import read_oof
+from foldmark.models.device import pick_device
+from foldmark.report.face_sheet import FaceSheet
+from foldmark.report.mean_face import mean_face_scores
+from foldmark.report.wandb import Group, WandbListener, tags
+from foldmark.runs.experiment import Experiment, Session
+from foldmark.runs.run import Run, open_run
+from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.training_table import FoldRow, TrainingTable
+from foldmark.train.executors import InOrder
+from foldmark.train.fold_data import prepare_fold
+from foldmark.train.loop import train_fold
+from foldmark.train.speed import choose_speed
+from foldmark.train.state import check_names
+
+
+def train(session: Session, experiment: Experiment, asked_folds: list[int] | None) -> None:
+    """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures."""
+    for config in experiment.members.values():
+        check_names(config)
+    for name, config in experiment.members.items():
+        train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, asked_folds)
+
+
+def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | None) -> None:
+    device, folds = pick_device(session.device), run.select_folds(asked_folds)
+    if run.store.damaged:
+        listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
+        say(f"left out, because data.skip_damaged is set: {listed}")
+    speed = choose_speed(run, device)
+    say(
+        f"{run.folder.path}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, {speed.label} "
+        f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
+    )
+    group = Group(run.name, session.wandb, session.notes, tags(run.config, synthetic=data.synthetic))
+    with TrainingTable([str(fold) for fold in folds], run.config.train.epochs) as table:
+        row_of = dict(zip(folds, table.rows, strict=True))
+        executor = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
+        for fold in folds:
+            summary = run.fold(fold).summary
+            if summary:
+                row_of[fold].end(summary)
+                say(f"fold {fold} is finished: {headline(summary)}")
+            else:
+                executor.submit(fold)
+        for fold, summary in executor.results():
+            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {headline(summary)}")
+    write_fit(run.folder.ensemble_file, fit_ensemble([run.folder], np.ones(1), run.faces))
+    oof = read_oof(run.folder, run.faces)
+    say(f"all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
+    say(f"for comparison, the mean training face laid into each box: {headline(mean_face_scores(run, folds))}")
+    following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
+    say_made(f"{run.folder.path} (metrics.csv, faces.png and checkpoints in each fold)", following)
+
+
+def train_one(run: Run, fold: int, row: FoldRow, device: torch.device, group: Group) -> dict:
+    """Train one fold, shown in its row of the table and in its W&B run, with its sheet of faces; its summary."""
+    data, folder = prepare_fold(run, fold), run.fold(fold).path
+    settings = {**run.config.model_dump(mode="json"), "fold": fold}
+    with (
+        lock_folder(folder, "another process trains this fold"),
+        group.start(f"{run.name}-fold{fold}", settings, folder) as tracker,
+    ):
+        return train_fold(run, data, device, [row, FaceSheet(run, fold), WandbListener(tracker, run, fold)])
