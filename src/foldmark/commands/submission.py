@@ -92,8 +92,12 @@ def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
     configs = [folder.read_config(experiment.overrides) for folder in folders]
     # A ledger that cannot be read should be told before anything is predicted.
     read_ledger(places.ledger)
-    FORMATS[data.set].require_points(data.test.markup.count, experiment.name)
-    faces = pick_faces(data, configs[0])
+    faces, needed = pick_faces(data, configs[0]), data.test.markup.count
+    if faces.markup.count != needed:
+        raise UserError(
+            f"{folders[0].path}: learned {faces.markup.count} points, and the competition file needs all {needed}; train without "
+            "data.points."
+        )
     oof, blend = blend_oof(folders, configs, faces)
     parts = zip(folders, configs, blend.weights.tolist(), strict=True)
     # An experiment without weight is not part of the file.

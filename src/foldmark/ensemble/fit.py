@@ -111,9 +111,8 @@ def find_fit(folders: Sequence[RunFolder], faces: Faces | None) -> EnsembleFit:
 
 def _kept_fits(folders: Sequence[RunFolder]) -> list[Path]:
     """The fits that may be of these runs: that of a single one is in its folder, that of a blend in a folder beside them."""
-    if len(folders) == 1:
-        beside = [folders[0]]
-    else:
+    beside = list(folders)
+    if len(folders) > 1:
         beside = [RunFolder(path) for path in sorted(folders[0].path.parent.iterdir())]
     return [folder.ensemble_file for folder in beside if folder.ensemble_file.is_file()]
 

@@ -46,8 +46,8 @@ def summary(results: Results) -> tuple[str, Section]:
         )
     lead = (
         f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by "
-        f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (NME; 95 % interval {low:.2f} to {high:.2f}), a coordinate by "
-        f"{results.oof.mae_px.mean():.2f} px (MAE)."
+        f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (NME; 95 % "
+        f"interval {low:.2f} to {high:.2f}), a coordinate by {results.oof.mae_px.mean():.2f} px (MAE)."
     )
     mean_face = mean_face_scores(run, folds)
     seconds = sum(fold.summary["seconds"] for run in results.runs for fold in run.folder.finished)
