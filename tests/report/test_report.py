@@ -1,11 +1,9 @@
 """The report as its readers open it: whole, valid, without a network, and usable in a browser at every width."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,29 +12,11 @@ import pytest
 
 from foldmark.show.overlay import save_png
 from foldmark.show.page import Picture, Section, data_uri, page_sections, write_page
+from tests.commandline import run_in_process
 from tests.conftest import QUICK, REPOSITORY, assert_refused
 
 VOID = {"img", "meta", "input", "br", "link", "hr", "path"}
 WIDTHS = (320, 768, 1280, 3840)
-# Several commands in one process, because importing torch takes longer than they do.
-COMMANDS = """
-import json, shutil, sys
-from foldmark.cli import app
-settings = ["--data-root", sys.argv[1], "--config", "synthetic", "--name", "small"]
-quick = ["--set", sys.argv[2]]
-app(["train", *settings, *quick, "--wandb", "disabled"], standalone_mode=False)
-app(["report", *settings], standalone_mode=False)
-shutil.copy("runs/small/report.html", "before.html")
-app(["csv", *settings, "--wandb", "disabled"], standalone_mode=False)
-app(["compare", "--data-root", sys.argv[1]], standalone_mode=False)
-app(["report", *settings], standalone_mode=False)
-for name in ("one", "two"):
-    shutil.copytree("runs/small", f"runs/{name}-synthetic")
-    shutil.copy("runs/small/config.yaml", f"{name}.yaml")
-with open("both.yaml", "w") as file:
-    file.write("blend: [one.yaml, two.yaml]")
-app(["report", "--data-root", sys.argv[1], "--config", "both.yaml"], standalone_mode=False)
-"""
 # Runs beside the page, which stands in a frame, so that it is looked at unchanged and at any width.
 CHECKS = """
 <iframe src="runs/small/report.html" style="height: 900px; border: 0"></iframe><pre></pre>
@@ -106,6 +86,12 @@ class Outline(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
+def run(folder: Path, *arguments: object) -> str:
+    done = run_in_process(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def made(synthetic_root, tmp_path_factory) -> Path:
     """A folder in which a small run was trained, reported, and reported again when all else was there."""
@@ -121,16 +107,16 @@ def made(synthetic_root, tmp_path_factory) -> Path:
         "Part 1: a nose",
         [Section("Curves", "Down.", [Picture(folder / "figure.png", "A <figure> & more")], [{"setting": "ours", "MSE": "0.1"}])],
     )
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, synthetic_root, QUICK],
-        cwd=folder,
-        env={**os.environ, "WANDB_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    (folder / "printed.txt").write_text(done.stdout)
+    data, settings = ["--data-root", synthetic_root], ["--config", "synthetic", "--name", "small"]
+    printed = [run(folder, "train", *data, *settings, "--set", QUICK), run(folder, "report", *data, *settings)]
+    shutil.copy(folder / "runs/small/report.html", folder / "before.html")
+    printed += [run(folder, "csv", *data, *settings), run(folder, "compare", *data), run(folder, "report", *data, *settings)]
+    for name in ("one", "two"):
+        shutil.copytree(folder / "runs/small", folder / f"runs/{name}-synthetic")
+        shutil.copy(folder / "runs/small/config.yaml", folder / f"{name}.yaml")
+    (folder / "both.yaml").write_text("blend: [one.yaml, two.yaml]")
+    printed.append(run(folder, "report", *data, "--config", "both.yaml"))
+    (folder / "printed.txt").write_text("".join(printed))
     return folder
 
 
@@ -194,7 +180,8 @@ def test_the_commands_name_every_changed_setting(made, synthetic_root):
     command = next(line for line in page.splitlines() if line.startswith("make train"))
     assert f"CONFIG=synthetic NAME=small DATA_ROOT={synthetic_root}" in command
     given = re.search("SET='(.*)'", command)[1].split()
-    assert set(given) == {"crop.size=[32,32]", "train.epochs=1", "train.lr=0.0001", "folds.count=2"}
+    settings = {"crop.size=[32,32]", "train.epochs=1", "train.lr=0.0001", "folds.count=2"}
+    assert set(given) == settings | {"model.name=cnn", "model.head=pool", "model.channels=[8,16]", "model.hidden=32"}
 
 
 def test_a_blend_has_one_report_with_the_curves_and_configs_of_each(made):

@@ -22,12 +22,18 @@ TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=2 train.batch=4 train.lr=1e-4 "
     "train.validate_every=1 model.channels=[8,16] model.hidden=32"
 )
-# In one process, because importing torch takes longer than all of it.
+# In one process, because importing torch takes longer than all of it; of its own, because W&B ends with it.
 COMMANDS = """
 import sys
-from foldmark.cli import app
+from foldmark.cli import main
+options = sys.argv[1:]
 for command in ("train", "csv", "submit"):
-    app([command, *sys.argv[1:]], standalone_mode=False)
+    sys.argv = ["foldmark", command, *options]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
 """
 
 
