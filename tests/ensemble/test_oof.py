@@ -92,9 +92,9 @@ def two_configs(workplace) -> Path:
     folder.unlink()
     folder.mkdir()
     quick = "crop: {size: 32}\nfolds: {count: 2}\ntrain: {epochs: 1, batch: 8, lr: 1.0e-4}\n"
-    (folder / "resnet18.yaml").write_text(quick)
-    (folder / "flat.yaml").write_text(quick + "model: {head: flat}\n")
-    (folder / "both.yaml").write_text("blend: [resnet18, flat]\n")
+    for head in ("pool", "flat"):
+        (folder / f"{head}.yaml").write_text(quick + f"model: {{name: cnn, channels: [8, 16], hidden: 32, head: {head}}}\n")
+    (folder / "both.yaml").write_text("blend: [pool, flat]\n")
     return folder
 
 
@@ -102,10 +102,10 @@ def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, synthetic_root, two_co
     settings = ["--data-root", synthetic_root, "--config", "both"]
     done = foldmark("train", *settings)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (workplace / "runs").iterdir()} == {"resnet18-synthetic", "flat-synthetic"}
+    assert {path.name for path in (workplace / "runs").iterdir()} == {"pool-synthetic", "flat-synthetic"}
     done = foldmark("csv", *settings)
     assert done.returncode == 0, done.stderr
-    assert "weights: resnet18-synthetic 0." in done.stdout
+    assert "weights: pool-synthetic 0." in done.stdout
     csv = workplace / "submissions" / "both-synthetic.csv"
     assert len(csv.read_text().splitlines()) == 1 + 8 * 136
     done = foldmark("verify", csv, "--data-root", synthetic_root)
@@ -123,7 +123,7 @@ def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_r
 
 def test_a_blend_of_other_folds_is_refused(foldmark, synthetic_root, two_configs):
     settings = ["--data-root", synthetic_root]
-    assert foldmark("train", *settings, "--config", "resnet18", "--folds", "0").returncode == 0
+    assert foldmark("train", *settings, "--config", "pool", "--folds", "0").returncode == 0
     assert foldmark("train", *settings, "--config", "flat", "--folds", "1").returncode == 0
     assert_refused(foldmark("csv", *settings, "--config", "both"), "other faces", "the same folds")
 
@@ -131,12 +131,12 @@ def test_a_blend_of_other_folds_is_refused(foldmark, synthetic_root, two_configs
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("blend: resnet18\n", "a list of configs"),
+        ("blend: pool\n", "a list of configs"),
         ("blend: []\n", "a list of configs"),
-        ("blend: [resnet18, resnet18]\n", "names one config twice"),
-        ("blend: [resnet18]\ntrain: {epochs: 2}\n", "train beside blend"),
-        ("blend: [resnet18, flatt]\n", "did you mean flat?"),
-        ("blend: [resnet18, both]\n", "is a blend"),
+        ("blend: [pool, pool]\n", "names one config twice"),
+        ("blend: [pool]\ntrain: {epochs: 2}\n", "train beside blend"),
+        ("blend: [pool, flatt]\n", "did you mean flat?"),
+        ("blend: [pool, both]\n", "is a blend"),
     ],
 )
 def test_a_blend_that_makes_no_sense_is_a_sentence(foldmark, two_configs, text, words):
@@ -149,7 +149,7 @@ def test_what_takes_one_config_refuses_a_blend(foldmark, two_configs):
 
 
 def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, synthetic_root, two_configs, workplace):
-    (two_configs / "flat.yaml").write_text((two_configs / "resnet18.yaml").read_text() + "predict: {realign: 0, flip: false}\n")
+    (two_configs / "flat.yaml").write_text((two_configs / "pool.yaml").read_text() + "predict: {realign: 0, flip: false}\n")
     settings = ["--data-root", synthetic_root, "--config", "both"]
     assert foldmark("train", *settings).returncode == 0
     # The same nets, but what the second has predicted is far off.
@@ -160,13 +160,13 @@ def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, synt
     assert done.returncode == 0, done.stderr
     assert "no part of the file" in done.stdout
     record = json.loads((workplace / "submissions/both-synthetic.json").read_text())
-    assert [experiment["name"] for experiment in record["experiments"]] == ["resnet18-synthetic"]
+    assert [experiment["name"] for experiment in record["experiments"]] == ["pool-synthetic"]
     assert not list((workplace / "runs/flat-synthetic").glob("fold*/test.npz"))
     assert foldmark("verify", workplace / "submissions/both-synthetic.csv", "--data-root", synthetic_root).returncode == 0
-    alone = foldmark("csv", "--data-root", synthetic_root, "--config", "resnet18")
+    alone = foldmark("csv", "--data-root", synthetic_root, "--config", "pool")
     assert alone.returncode == 0, alone.stderr
     assert (workplace / "submissions/both-synthetic.csv").read_bytes() == (
-        workplace / "submissions/resnet18-synthetic.csv"
+        workplace / "submissions/pool-synthetic.csv"
     ).read_bytes()
     labels = next(synthetic_root.rglob("*test*.xml"))
     done = foldmark("predict", labels, "--config", "both")
