@@ -20,8 +20,10 @@ COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a Foldmark process: W&B off, and the code beside these tests whatever is installed."""
-    return {**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(SOURCE), **changes}
+    """The environment of a Foldmark process: W&B off, no option of whoever runs the tests, and the code beside these tests
+    whatever is installed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FOLDMARK_")}
+    return {**kept, "WANDB_MODE": "disabled", "PYTHONPATH": str(SOURCE), **changes}
 
 
 def run_process(folder: Path, *arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +43,7 @@ def run_in_process(folder: Path, *arguments: object, **changes: str) -> subproce
     command = ["foldmark", *map(str, arguments)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with _put_back(), _written_to(1, "stdout", out), _written_to(2, "stderr", err):
-            os.environ.update(environment(**changes))
+            _set_environment(environment(**changes))
             os.chdir(folder)
             sys.argv = command
             code = _exit_code()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foldmark.cli import app
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.synthetic import sets
+from tests.commandline import environment
 from tests.conftest import REPOSITORY, assert_refused
 
 
@@ -25,6 +28,44 @@ def test_help_answers_at_once():
     assert time.perf_counter() - start < 3
     code = "import sys, foldmark.cli; sys.exit(bool({'torch', 'numpy', 'wandb', 'cv2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("command", sorted(app.commands))
+def test_every_command_explains_itself_in_a_process_of_its_own(foldmark_process, command):
+    done = foldmark_process(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command in done.stdout
+
+
+WITHOUT_NET = """
+import sys
+from foldmark.cli import main
+for arguments in [line.split("\t") for line in sys.stdin.read().splitlines()]:
+    sys.argv = ["foldmark", *arguments]
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    loaded = {"torch", "torchvision", "albumentations", "sklearn", "matplotlib", "wandb"} & set(sys.modules)
+    print("ENDED", arguments[0], code, *loaded)
+"""
+
+
+def test_commands_that_need_no_net_load_no_torch_and_nothing_else_that_takes_seconds(finished, synthetic_root, tmp_path):
+    """In one process, one after the other: what one loads, the next would be blamed for."""
+    work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
+    given = ["--data-root", str(synthetic_root)]
+    file = "submissions/a.csv"
+    commands = [["checkcsv", file, *given], ["score", file, "7.54"], ["ledger"], ["check", *given]]
+    commands += [["data", "--test-list", "nowhere.xml"], ["dashboard"], ["sync"]]
+    lines = "\n".join("\t".join(arguments) for arguments in commands)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NET], input=lines, cwd=work, env=environment(), capture_output=True, text=True
+    )
+    ended = [line.removeprefix("ENDED ") for line in done.stdout.splitlines() if line.startswith("ENDED ")]
+    # Without an address, a run or a terminal the last three refuse, but only once they have looked.
+    assert ended == ["checkcsv 0", "score 0", "ledger 0", "check 0", "data 2", "dashboard 2", "sync 2"], done.stderr
 
 
 def test_plain_make_lists_every_target_and_variable():

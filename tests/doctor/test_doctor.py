@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -344,11 +342,6 @@ def test_the_command_writes_table_report_and_sheet_and_its_exit_code_says_safe(f
     with Image.open(workplace / "runs/check/odd-faces.png") as sheet:
         assert sheet.width > 200
     assert {path.name for path in workplace.iterdir()} == {"configs", "runs"}
-
-
-def test_the_doctor_does_not_wait_for_torch():
-    code = "import sys, foldmark.doctor.diagnosis; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_no_real_face_is_called_none_and_few_cross_their_lines(real_faces, real_root):

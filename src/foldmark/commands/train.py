@@ -36,6 +36,8 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     if run.store.damaged:
         listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
         say(f"left out, because data.skip_damaged is set: {listed}")
+    for fold in folds:
+        prepare_fold(run, fold)  # a batch that is too large is refused before it is measured
     speed = choose_speed(run, device)
     say(
         f"{run.folder.path}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, {speed.label} "
