@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import cv2
@@ -24,16 +25,17 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional
 
+from foldmark.cli import CONFIG, DATA_ROOT, DEVICE, SET, Given
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
-from foldmark.data.sets import Data
 from foldmark.models.device import peak_memory_mb, pick_device, synchronise
 from foldmark.models.inference import predict_points
-from foldmark.runs.experiment import CACHE, experiment
-from foldmark.runs.run import Run
+from foldmark.runs.experiment import Experiment, Session
+from foldmark.runs.run import Run, pick_faces
+from foldmark.runs.run_folder import RunFolder
 from foldmark.show.terminal import say, say_error, say_made, show_progress
 from foldmark.train.batches import TrainingFaces, load_batches
 from foldmark.train.fold_data import FoldData, prepare_fold
@@ -70,19 +72,21 @@ class TutorialFaces(Dataset):
         return functional.pil_to_tensor(face), torch.tensor(points * self.size, dtype=torch.float32)
 
 
-def bench(config: Config, data: Data, device: torch.device) -> dict:
-    """All figures of this config on these faces. Raises UserError for damaged pictures."""
-    faces = data.train
-    store = open_store(faces, config.crop, CACHE, progress=show_progress)
+def bench(session: Session, experiment: Experiment) -> dict:
+    """All figures of an experiment's config on its faces. Raises UserError for damaged pictures."""
+    device, places = pick_device(session.device), session.places
+    config, faces = experiment.config, pick_faces(experiment.data, experiment.config)
+    store = open_store(faces, config.crop, places.cache, progress=show_progress)
     refuse_damaged(faces, store, "mend or remove these faces before measuring.")
-    run = Run(Path("runs"), config, faces, np.arange(len(faces)) % config.folds.count, store)
+    folds = np.arange(len(faces)) % config.folds.count
+    run = Run(RunFolder(places.run("bench")), config, faces, folds, store, places)
     fold, speed = prepare_fold(run, 0), measure_training(config, faces.markup.count, device)
     state = new_state(config, fold.mean_crop, config.train.seed, speed, device)
     settings = {"crop": list(config.crop.size), "batch": config.train.batch, "faces": len(faces)}
     return {
         "date": date.today().isoformat(),
         "machine": describe_machine(device),
-        "settings": {**settings, "synthetic faces": data.synthetic},
+        "settings": {**settings, "synthetic faces": experiment.data.synthetic},
         "way": speed.label,
         **training_rates(run, fold, state),
         **loading_rates(run, fold),
@@ -187,25 +191,26 @@ def describe_machine(device: torch.device) -> str:
     return f"{device.type}: {name}; {versions}"
 
 
-@click.command(help=__doc__, context_settings={"auto_envvar_prefix": "FOLDMARK"})
-@click.option("--config", help="A name in configs/, or a .yaml file.")
-@click.option("--data-root", type=Path, default=Path("data"), show_default=True, help="Folder that holds the data sets.")
-@click.option("--set", "settings", envvar="FOLDMARK_SET", default="", help='Override config keys: "crop.size=96 train.batch=8".')
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
-def main(config: str | None, data_root: Path, settings: str, device: str) -> None:
+@click.command(help=__doc__)
+@CONFIG
+@SET
+@DATA_ROOT
+@DEVICE
+def main(**options: Any) -> None:
+    given = Given(name=None, **options)
     try:
-        _, chosen, data = experiment(data_root, config or None, None, settings.split())
-        check_names(chosen)
-        figures = bench(chosen, data, pick_device(device))
+        session, experiment = given.session(), given.experiment()
+        check_names(experiment.config)
+        figures = bench(session, experiment)
     except UserError as error:
         say_error(error)
         sys.exit(2)
     for key, value in figures.items():
         say(f"{key}: {value}")
-    kind = figures["machine"].partition(":")[0]
-    path = RESULTS / f"{kind}-{chosen.crop.size[0]}px{'-synthetic' if data.synthetic else ''}.json"
-    write_text(path, json.dumps(figures, indent=1) + "\n")
-    say_made(path)
+    kind, width = figures["machine"].partition(":")[0], experiment.config.crop.size[0]
+    name = f"{kind}-{width}px{'-synthetic' if experiment.data.synthetic else ''}.json"
+    write_text(session.places.root / RESULTS / name, json.dumps(figures, indent=1) + "\n")
+    say_made(RESULTS / name)
 
 
 if __name__ == "__main__":

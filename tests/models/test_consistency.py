@@ -1,8 +1,6 @@
 """Shift consistency measures what it says: nothing for points that stay on the face, the shift itself for those that do
 not."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,9 @@ from foldmark.core.config import Config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.models.consistency import SHIFTS, shift_consistency
+from foldmark.runs.places import Places
 from foldmark.runs.run import Run
+from foldmark.runs.run_folder import RunFolder
 
 
 class OnCpu(torch.nn.Module):
@@ -48,7 +48,9 @@ class Follows(OnCpu):
 def run(synthetic_root, tmp_path) -> Run:
     config = Config()
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True).take(np.arange(4))
-    return Run(Path("runs"), config, faces, np.zeros(4, int), open_store(faces, config.crop, tmp_path))
+    places = Places(tmp_path)
+    store = open_store(faces, config.crop, places.cache)
+    return Run(RunFolder(places.run("a")), config, faces, np.zeros(4, int), store, places)
 
 
 def test_points_that_stand_in_the_crop_move_by_the_shift(run):

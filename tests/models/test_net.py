@@ -8,7 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from foldmark.core.config import check_config, load_config
+from foldmark.core.config import check_config
+from foldmark.core.config_file import load_config
 from foldmark.core.errors import UserError
 from foldmark.models.backbones import BACKBONES, ResNet
 from foldmark.models.blur import BlurPool, anti_alias
@@ -123,7 +124,7 @@ def test_names_that_are_not_there_and_models_that_do_not_fit_are_refused(setting
 def test_every_shipped_config_names_what_is_there():
     for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
         if "blend:" not in path.read_text():
-            check_names(load_config(str(path)))
+            check_names(load_config(str(path), path.parent))
 
 
 def stock_file(tmp_path, name):

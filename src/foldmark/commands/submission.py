@@ -173,9 +173,8 @@ def _track_ensemble(session: Session, experiment: Experiment, ensemble: Ensemble
         folds = [fold for one in record.experiments for fold in one.folds]
         wandb.summarise(tracker, oof.points_px, oof.faces, folds=len(folds))
         for fold in folds:
-            checkpoint = places.root / fold.checkpoint
-            name = wandb.model_name(places, FoldFolder(checkpoint.parent))
-            wandb.log_model(tracker, name, checkpoint, fold.oof.model_dump(), used=True)
+            folder = FoldFolder((places.root / fold.checkpoint).parent)
+            wandb.log_model(tracker, places, folder, fold.oof.model_dump(), used=True)
         wandb.log_submission(tracker, experiment.name, places.csv(experiment.name), record)
 
 

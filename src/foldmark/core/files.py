@@ -67,7 +67,7 @@ def expand_user(path: Path, setting: str) -> Path:
         raise UserError(f"{setting}={path}: there is no such user; write the path out.") from None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

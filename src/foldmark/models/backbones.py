@@ -1,8 +1,4 @@
-"""The backbones: from a crop to maps. A backbone is a row in BACKBONES; a ResNet needs no more than that.
-
-A backbone is built from the config and states `channels`, those of each map, and `cells`, width and height of the last map.
-Called with pictures (n, 1, height, width), it gives the list of maps, the finest first.
-"""
+"""The backbones: from a crop to maps. A backbone is a row in BACKBONES; a ResNet needs no more than that."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +11,19 @@ from foldmark.core.errors import UserError
 from foldmark.models.blur import anti_alias
 
 
-class ResNet(nn.Module):
+class Backbone(nn.Module):
+    """Built from the config; called with pictures (n, 1, height, width), it gives the list of maps, the finest first.
+
+    channels: of each map. cells: width and height of the last map. torchvision_name: the model that shares its weights'
+    names, if torchvision has one.
+    """
+
+    channels: tuple[int, ...]
+    cells: tuple[int, int]
+    torchvision_name: str | None = None
+
+
+class ResNet(Backbone):
     """torchvision's ResNet of that name (He et al. 2016) with a 1-channel first conv and without its last layer, anti-aliased
     as `model.blur` says: the maps of its four stages, at a 4th, 8th, 16th and 32nd of the crop."""
 
@@ -31,7 +39,8 @@ class ResNet(nn.Module):
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         self.torchvision_name, self.channels = torchvision_name, channels
-        self.cells = tuple(-(-side // 32) for side in config.crop.size)
+        width, height = config.crop.size
+        self.cells = (-(-width // 32), -(-height // 32))
 
     def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
         maps = [self.maxpool(self.relu(self.bn1(self.conv1(pictures))))]
@@ -40,7 +49,7 @@ class ResNet(nn.Module):
         return maps[1:]
 
 
-class Cnn(nn.Module):
+class Cnn(Backbone):
     """The course's small CNN: convs, each with ReLU and a max-pool that halves the map; the last map. Raises UserError if the
     crop is too small for that many convs."""
 
@@ -49,7 +58,8 @@ class Cnn(nn.Module):
         model = config.model
         if min(config.crop.size) >> len(model.channels) == 0:
             raise UserError("model.channels: each conv halves the picture, and nothing of crop.size is left for the last.")
-        layers, before = [], 1
+        layers: list[nn.Module] = []
+        before = 1
         for channels in model.channels:
             layers.append(nn.Conv2d(before, channels, model.kernel, padding="same", bias=not model.norm))
             if model.norm:
@@ -58,13 +68,14 @@ class Cnn(nn.Module):
             before = channels
         self.convs = nn.Sequential(*layers)
         self.channels = (model.channels[-1],)
-        self.cells = tuple(side >> len(model.channels) for side in config.crop.size)
+        width, height = config.crop.size
+        self.cells = (width >> len(model.channels), height >> len(model.channels))
 
     def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
         return [self.convs(pictures)]
 
 
-BACKBONES: dict[str, Callable[[Config], nn.Module]] = {
+BACKBONES: dict[str, Callable[[Config], Backbone]] = {
     "cnn": Cnn,
     "resnet18": partial(ResNet, torchvision_name="resnet18", channels=(64, 128, 256, 512)),
     "resnet34": partial(ResNet, torchvision_name="resnet34", channels=(64, 128, 256, 512)),

@@ -18,6 +18,8 @@ STAGES = {"all": ("maxpool", "layer2", "layer3", "layer4"), "early": ("maxpool",
 class BlurPool(nn.Module):
     """Blur each channel with a binomial filter of `taps` x `taps` and keep every second pixel."""
 
+    kernel: torch.Tensor
+
     def __init__(self, taps: int) -> None:
         super().__init__()
         row = torch.tensor([math.comb(taps - 1, k) for k in range(taps)], dtype=torch.float32)
@@ -32,10 +34,11 @@ class BlurPool(nn.Module):
 
 
 class BlurredConv(nn.Conv2d):
-    """A conv that sees its input blurred and halved; its weights bear the names of the plain conv's."""
+    """A square conv that sees its input blurred and halved; its weights bear the names of the plain conv's."""
 
     def __init__(self, conv: nn.Conv2d, taps: int) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=conv.bias is not None)
+        side, padding = conv.kernel_size[0], conv.padding[0]
+        super().__init__(conv.in_channels, conv.out_channels, side, padding=int(padding), bias=conv.bias is not None)
         self.load_state_dict(conv.state_dict())
         self.blur = BlurPool(taps)
 

@@ -1,8 +1,6 @@
-"""The heads: from a backbone's maps to points in crop pixels. A head is a class here and a name in HEADS.
+"""The heads: from a backbone's maps to points in crop pixels. A head is a class here and a name in HEADS."""
 
-A head is built from the channels of the maps, the cells (width, height) of the last map, the number of points and the
-config. Called with the maps and the mean face (k, 2) to start from, or None, it gives points_crop (n, k, 2).
-"""
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -12,7 +10,14 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 
 
-class PooledHead(nn.Module):
+class Head(nn.Module):
+    """Built from the channels of the maps, the cells (width, height) of the last map, the number of points and the config.
+    Called with the maps and the mean face (k, 2) to start from, or None, it gives points_crop (n, k, 2). fc: its last layer."""
+
+    fc: nn.Linear | nn.Conv2d
+
+
+class PooledHead(Head):
     """Direct regression from the mean of the last map, as in the report: one linear layer."""
 
     def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
@@ -24,7 +29,7 @@ class PooledHead(nn.Module):
         return from_outputs(self.fc(maps[-1].mean((2, 3))), self.size, mean_points_crop)
 
 
-class FlatHead(nn.Module):
+class FlatHead(Head):
     """Direct regression from the whole last map, as in the course's small net: two linear layers."""
 
     def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
@@ -38,7 +43,7 @@ class FlatHead(nn.Module):
         return from_outputs(self.fc(self.relu(self.hidden(maps[-1].flatten(1)))), self.size, mean_points_crop)
 
 
-class CellHead(nn.Module):
+class CellHead(Head):
     """A vote of cells: each cell of a map at an eighth of the crop says for each point how likely it is near and where it
     then is, and the point is the mean of what the cells say, weighted by how likely they are.
 
@@ -50,6 +55,8 @@ class CellHead(nn.Module):
     STRIDE = 8
     BELL = 0.1  # its spread, as a share of the crop's width
     SHARPEN = 4.0  # small weights make sharp votes
+
+    centres_crop: torch.Tensor
 
     def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
         super().__init__()
@@ -79,7 +86,12 @@ class CellHead(nn.Module):
         return torch.stack([x, y], dim=2)
 
 
-HEADS = {"pool": PooledHead, "flat": FlatHead, "cells": CellHead}
+MakeHead = Callable[[tuple[int, ...], tuple[int, int], int, Config], Head]
+HEADS: dict[str, MakeHead] = {
+    "pool": PooledHead,
+    "flat": FlatHead,
+    "cells": CellHead,
+}
 
 
 def from_outputs(outputs: torch.Tensor, size: tuple[int, int], mean_points_crop: torch.Tensor | None) -> torch.Tensor:

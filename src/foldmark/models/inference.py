@@ -1,8 +1,6 @@
 """Points for faces: the model's prediction in the crop, the crop cut anew where the prediction puts the face, test-time
 augmentation (TTA), and the way back to the original picture."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -57,7 +55,7 @@ def predict_crops(
     crops: list[np.ndarray],
     store_to_crop: np.ndarray,
     size: tuple[int, int],
-    mirror: Sequence[int] | None = None,
+    mirror: np.ndarray | None = None,
 ) -> np.ndarray:
     """points_store (1, n, k, 2) of some store crops, each predicted once through its affine (n, 2, 3); with `mirror`, the
     markup's left for right, (2, n, k, 2): the second from the flipped crops."""

@@ -1,12 +1,14 @@
 """The model: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from foldmark.core.config import Config
 from foldmark.core.tables import pick
-from foldmark.models.backbones import BACKBONES
-from foldmark.models.heads import HEADS
+from foldmark.models.backbones import BACKBONES, Backbone
+from foldmark.models.heads import HEADS, Head
 
 
 class PointRegressor(nn.Module):
@@ -15,9 +17,11 @@ class PointRegressor(nn.Module):
     With train.mean_face the head starts at the mean face and has only the difference to learn.
     """
 
+    backbone: Backbone
+    head: Head
     mean_points_crop: torch.Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, mean_points_crop: torch.Tensor, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: Head, mean_points_crop: torch.Tensor, config: Config) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.register_buffer("mean_points_crop", mean_points_crop.float())
@@ -54,7 +58,7 @@ def layer_table(model: PointRegressor, config: Config) -> str:
     operations that one picture takes."""
     lines = []
 
-    def note(name: str):
+    def note(name: str) -> Callable:
         def hook(module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
             count = sum(weight.numel() for weight in module.parameters())
             shape = "x".join(map(str, output.shape[1:]))

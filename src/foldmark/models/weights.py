@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from foldmark.core.errors import UserError
+from foldmark.models.backbones import Backbone
 from foldmark.models.checkpoint import load_checkpoint
 from foldmark.runs.run import Run, find_start
 
 IMAGENET = "imagenet"
 
 
-def load_pretrained(backbone: nn.Module, weights: str) -> None:
+def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Load torchvision's weights into a backbone, in place: `imagenet`, which torchvision downloads and keeps, or the path of
     a state dict. Raises UserError where they cannot be had or do not fit."""
     name = torchvision_name(backbone)
@@ -29,12 +30,11 @@ def load_pretrained(backbone: nn.Module, weights: str) -> None:
         raise UserError(f"model.weights: {weights} does not hold the weights of torchvision's {name}.") from None
 
 
-def torchvision_name(backbone: nn.Module) -> str:
+def torchvision_name(backbone: Backbone) -> str:
     """torchvision's name of a backbone. Raises UserError for one that is not torchvision's, so has no weights to start from."""
-    name = getattr(backbone, "torchvision_name", None)
-    if name is None:
+    if backbone.torchvision_name is None:
         raise UserError("model.weights: only the ResNets have weights to start from; remove it, or choose one in model.name.")
-    return name
+    return backbone.torchvision_name
 
 
 def load_fold(model: nn.Module, run: Run, fold: int) -> None:
@@ -50,7 +50,7 @@ def load_fold(model: nn.Module, run: Run, fold: int) -> None:
         model.load_state_dict({**state["averaged"], "mean_points_crop": model.mean_points_crop})
     except RuntimeError:
         raise UserError(
-            f"train.start: {start.path} has another model; give this run the model settings in its config.yaml."
+            f"train.start: {start.path.parent} has another model; give this run the model settings in its config.yaml."
         ) from None
 
 

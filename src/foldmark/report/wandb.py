@@ -71,7 +71,7 @@ class WandbListener(Listener):
         best = best_epoch(pandas.read_csv(self.folder.metrics_file))
         summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, **best)
         figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
-        log_model(self.tracker, model_name(self.run.places, self.folder), self.folder.checkpoint, figures)
+        log_model(self.tracker, self.run.places, self.folder, figures)
 
 
 def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
@@ -79,11 +79,6 @@ def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
     held-out faces, its figure would flatter."""
     row = metrics.loc[metrics["nme"].idxmin()]
     return {"best_epoch": int(row["epoch"]), "best_epoch_nme": float(row["nme"])}
-
-
-def model_name(places: Places, fold: FoldFolder) -> str:
-    """W&B's name of a fold's model; runs of parts and experiments may have the same folder names."""
-    return f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"
 
 
 def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
@@ -182,18 +177,19 @@ def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: flo
         tracker.summary({**oof, "faces": len(faces), **regions, **more})
 
 
-def log_model(tracker: Tracker, name: str, checkpoint: Path, figures: dict, *, used: bool = False) -> None:
+def log_model(tracker: Tracker, places: Places, fold: FoldFolder, figures: dict, *, used: bool = False) -> None:
     """The model that a fold ended with, as what the fold made or, `used`, as what something is made from; not copied, because
     it does not change any more."""
     if tracker.running:
-        metadata = {"checkpoint": checkpoint.as_posix(), "sha256": file_sha256(checkpoint), **figures}
-        tracker.artifact(name, "model", [checkpoint], metadata, copied=False, used=used)
+        name = f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
+        metadata = {"checkpoint": places.relative(fold.checkpoint), "sha256": file_sha256(fold.checkpoint), **figures}
+        tracker.artifact(name, "model", [fold.checkpoint], metadata, copied=False, used=used)
 
 
 def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:
     """A competition file with its record, and in the metadata the models that it was made from."""
     models = [
-        {"checkpoint": fold.checkpoint.as_posix(), "sha256": fold.sha256, "weight": experiment.weight}
+        {"checkpoint": fold.checkpoint, "sha256": fold.sha256, "weight": experiment.weight}
         for experiment in record.experiments
         for fold in experiment.folds
     ]

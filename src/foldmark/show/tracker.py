@@ -83,6 +83,8 @@ class Tracker:
                 return
             artifact = wandb.Artifact(_allowed(name), type=kind, metadata=metadata)
             for path in files:
+                # Relative, so that the folder may move before the upload, and its place stays the user's own.
+                path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
                 artifact.add_file(str(path), policy="mutable" if copied else "immutable", skip_cache=True)
             if used:
                 run.use_artifact(artifact)

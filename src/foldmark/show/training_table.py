@@ -72,7 +72,7 @@ class FoldRow:
     def cells(self) -> list[str]:
         epoch = f"{min(int(self.epochs_done) + (self.state == 'trains'), self.epochs)}/{self.epochs}"
         if self.state == "done":
-            time_shown = f"took {_duration(self.seconds)}"
+            time_shown = f"took {_duration(self.seconds or 0)}"
         else:
             time_shown = self.state if self.seconds_left is None else _duration(self.seconds_left)
         return [
@@ -90,7 +90,8 @@ class TrainingTable:
     """The folds that one command trains, by their names; a context manager that shows them while it lasts."""
 
     def __init__(self, names: list[str], epochs: int, what: str = "fold") -> None:
-        self.what, self._live = what, None
+        self.what = what
+        self._live: Live | None = None
         of = f"of {len(names)}"
         self.rows = [FoldRow(name, epochs, f"{what} {name} ({i + 1} {of})", is_watched()) for i, name in enumerate(names)]
 

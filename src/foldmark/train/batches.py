@@ -102,13 +102,13 @@ class TrainingFaces:
 
 def load_batches(faces: TrainingFaces, epoch: int, device: torch.device) -> Iterator[Batch]:
     """The epoch's batches, in an order that seed, fold and epoch decide."""
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader  # half a second to import
 
     train, data = faces.config.train, faces.data
     order = np.random.default_rng([train.seed, data.fold, epoch]).permutation(data.training_rows)
     rows = order[: len(order) // train.batch * train.batch].reshape(-1, train.batch)
-    loader = DataLoader(
-        faces,
+    loader: DataLoader = DataLoader(
+        faces,  # type: ignore[arg-type]  # a data set needs no more than its two methods
         batch_sampler=[[(int(row), epoch) for row in batch] for batch in rows],
         num_workers=count_workers(train.workers, device),
         pin_memory=device.type == "cuda",

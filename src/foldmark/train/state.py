@@ -34,8 +34,11 @@ class TrainState:
         return self.model.mean_points_crop.device
 
     def state_dict(self) -> dict:
-        parts = {"model": self.model, "averaged": self.averaged, "optimizer": self.optimizer}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, stored: dict) -> None:
         self.averaged.load_state_dict(stored["averaged"])
