@@ -5,21 +5,30 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from foldmark.commands.submission_checks import show_ledger
+from foldmark.commands import csv_files
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
-from foldmark.submission.ledger import COLUMNS, LEDGER, note_score, note_submission, read_ledger
+from foldmark.runs.experiment import Session
+from foldmark.runs.places import Places
+from foldmark.submission.ledger import COLUMNS, note_score, note_submission, read_ledger
 from foldmark.submission.record import ExperimentRecord, Figures, FoldRecord, Provenance
 from tests.conftest import assert_refused
+
+LEDGER = Path("submissions/ledger.csv")
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+def show_ledger():
+    csv_files.show_ledger(Session(Places(Path.cwd())))
 
 
 def note(name: str, content: str = "content", mae_px: float = 4.0, nme: float = 5.0):
@@ -40,7 +49,7 @@ def note(name: str, content: str = "content", mae_px: float = 4.0, nme: float = 
         experiments=[ExperimentRecord(name=name, config=Config(), folds=folds)],
         oof=oof,
     )
-    note_submission(path, record)
+    note_submission(path, record, LEDGER)
     return path
 
 
@@ -54,14 +63,14 @@ def test_a_row_holds_the_file_its_origin_and_its_figures():
 
 def test_the_same_file_again_replaces_its_row_and_keeps_the_score_only_of_the_same_content():
     note("b")
-    note_score(note("a"), "7.54")
+    note_score(note("a"), "7.54", LEDGER)
     note("a", mae_px=4.2)
-    assert [(row["file"], row["oof_mae_px"], row["leaderboard"]) for row in read_ledger().rows] == [
+    assert [(row["file"], row["oof_mae_px"], row["leaderboard"]) for row in read_ledger(LEDGER).rows] == [
         ("b.csv", "4.0000", ""),
         ("a.csv", "4.2000", "7.54"),
     ]
     note("a", content="other")
-    assert [row["leaderboard"] for row in read_ledger().rows] == ["", ""]
+    assert [row["leaderboard"] for row in read_ledger(LEDGER).rows] == ["", ""]
 
 
 def test_a_score_is_noted_only_for_the_content_that_was_noted():
@@ -69,16 +78,16 @@ def test_a_score_is_noted_only_for_the_content_that_was_noted():
     no_numbers = ("7,54", "+7.54", " 7.54", "7.54\u00a0", "7_0", "0x7", "\u0667.\u0665", "\uff17.5", "7.54\x0b", "1e999")
     for answer in ("", "good", "nan", "inf", "0", "-7", *no_numbers):
         with pytest.raises(UserError, match="LB="):
-            note_score(path, answer)
+            note_score(path, answer, LEDGER)
     with pytest.raises(UserError, match=r"b\.csv: not in .*a\.csv"):
-        note_score(path.with_name("b.csv"), "7.54")
+        note_score(path.with_name("b.csv"), "7.54", LEDGER)
     path.write_text("changed")
     with pytest.raises(UserError, match=r"a\.csv: has changed since"):
-        note_score(path, "7.54")
+        note_score(path, "7.54", LEDGER)
     path.unlink()
     with pytest.raises(UserError, match=r"a\.csv: no such file"):
-        note_score(path, "7.54")
-    assert [row["leaderboard"] for row in read_ledger().rows] == [""]
+        note_score(path, "7.54", LEDGER)
+    assert [row["leaderboard"] for row in read_ledger(LEDGER).rows] == [""]
 
 
 def test_columns_comments_and_order_of_a_ledger_edited_by_hand_stay():
@@ -87,9 +96,9 @@ def test_columns_comments_and_order_of_a_ledger_edited_by_hand_stay():
     lines = LEDGER.read_text().splitlines()
     lines = [lines[0] + ",note", lines[2] + ',"best, so far"', lines[1] + ",", ""]
     LEDGER.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    note_score(note("a"), "7.54")
+    note_score(note("a"), "7.54", LEDGER)
     note("c")
-    rows = read_ledger().rows
+    rows = read_ledger(LEDGER).rows
     assert [(row["file"], row["note"], row["leaderboard"]) for row in rows] == [
         ("b.csv", "best, so far", ""),
         ("a.csv", "", "7.54"),
@@ -121,10 +130,10 @@ def test_a_damaged_ledger_is_a_sentence_and_stays_as_it_is(name):
     note("b")
     content = damage(LEDGER.read_text())
     LEDGER.write_bytes(content)
-    for action in (lambda: note("c"), lambda: note_score(path, "7.54"), show_ledger):
+    for action in (lambda: note("c"), lambda: note_score(path, "7.54", LEDGER), show_ledger):
         with pytest.raises(UserError, match=words) as refusal:
             action()
-        assert str(refusal.value).startswith(str(LEDGER))
+        assert str(LEDGER) in str(refusal.value).partition(":")[0]
         assert LEDGER.read_bytes() == content
 
 
@@ -133,7 +142,7 @@ def test_before_three_scores_the_ledger_says_what_is_missing(capsys):
     assert "has no row yet" in capsys.readouterr().out
     for name in "abc":
         path = note(name, content=name)
-    note_score(path, "7.54")
+    note_score(path, "7.54", LEDGER)
     show_ledger()
     shown = capsys.readouterr().out
     assert "c.csv" in shown
@@ -152,7 +161,7 @@ def test_before_three_scores_the_ledger_says_what_is_missing(capsys):
 )
 def test_from_three_scores_on_the_ledger_draws_and_correlates_ranks(answers, mae, nme, capsys):
     for number, answer in enumerate(answers):
-        note_score(note(f"run{number}", content=str(number), mae_px=3 + number, nme=6 - number / 10), str(answer))
+        note_score(note(f"run{number}", content=str(number), mae_px=3 + number, nme=6 - number / 10), str(answer), LEDGER)
     note("unscored")
     show_ledger()
     shown = capsys.readouterr().out
@@ -173,7 +182,7 @@ def test_rows_are_never_torn_when_many_are_noted():
     for number in range(5):
         note(f"run{number}", content=str(number))
         inodes.append(LEDGER.stat().st_ino)
-        assert len(read_ledger().rows) == number + 1
+        assert len(read_ledger(LEDGER).rows) == number + 1
     assert all(before != after for before, after in pairwise(inodes))
 
 
@@ -184,16 +193,18 @@ def test_eight_scores_noted_at_once_are_all_kept():
         for number in range(1, 9)
     ]
     assert [process.wait(timeout=60) for process in processes] == [0] * 8
-    assert [row["leaderboard"] for row in read_ledger().rows] == [f"7.{number}" for number in range(1, 9)]
+    assert [row["leaderboard"] for row in read_ledger(LEDGER).rows] == [f"7.{number}" for number in range(1, 9)]
 
 
 NOTE = """
 import sys, time
 from pathlib import Path
+from foldmark.runs.experiment import Session
+from foldmark.runs.places import Places
 from foldmark.submission.ledger import note_score
 assert "torch" not in sys.modules and "pandas" not in sys.modules
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
-note_score(Path(sys.argv[1]), sys.argv[2])
+note_score(Path(sys.argv[1]), sys.argv[2], Path("submissions/ledger.csv"))
 """
 
 

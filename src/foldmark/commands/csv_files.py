@@ -8,14 +8,14 @@ from foldmark.core.files import file_sha256
 from foldmark.data.sets import Data
 from foldmark.runs.experiment import Session
 from foldmark.show.terminal import say, say_made, say_table, show_progress
-from foldmark.submission.format import FORMATS
+from foldmark.submission.format import pick_format
 from foldmark.submission.kaggle import find_obstacle, upload_submission
 from foldmark.submission.ledger import SCORED_FOR_RANKS, note_score, read_ledger, table_rows
 
 
 def check_csv(csv: Path, data: Data, crop: CropConfig) -> None:
     """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
-    file_format = FORMATS[data.set]
+    file_format = pick_format(data.set)
     findings = file_format.findings(csv, data.test, crop)
     for finding in findings:
         say(f"{finding.defect}: {finding.sentence}")
@@ -71,7 +71,7 @@ def upload_csv(csv: Path, data: Data, crop: CropConfig, competition: str | None,
     """Check a competition file again and upload it; True if it was uploaded. Prints what is missing for that, if anything is.
     Raises UserError for a file with a defect and when the upload fails."""
     sha256 = file_sha256(csv)
-    FORMATS[data.set].check(csv, data.test, crop)
+    pick_format(data.set).check(csv, data.test, crop)
     obstacle = (
         "it holds predictions for synthetic faces, not for the competition's."
         if data.synthetic

@@ -19,17 +19,24 @@ from foldmark.ensemble.fit import fit_ensemble, write_fit
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.device import pick_device
 from foldmark.report import wandb
-from foldmark.runs.environment import describe_environment
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import open_run, pick_faces
 from foldmark.runs.run_folder import FoldFolder, RunFolder
 from foldmark.show.charts import draw_reliability
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.tracker import Tracker
-from foldmark.submission.format import FORMATS, record_path
+from foldmark.submission.format import pick_format
 from foldmark.submission.ledger import note_submission, read_ledger
-from foldmark.submission.rebuild import members_of
-from foldmark.submission.record import Circumstances, ExperimentRecord, Provenance, csv_state, experiment_record, write_provenance
+from foldmark.submission.rebuild import describe_circumstances, members_of
+from foldmark.submission.record import (
+    ExperimentRecord,
+    Origin,
+    Provenance,
+    csv_state,
+    experiment_record,
+    record_path,
+    save_csv,
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,16 @@ def csv(session: Session, experiment: Experiment) -> None:
     """Write and check submissions/<name>.csv from the finished folds, with its record and its row in the ledger, and print the
     OOF figures. A file that is current is left as it is."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
-    state = csv_state(path, ensemble.records, experiment.data, session.places)
-    if state.current:
+    state = csv_state(path, ensemble.records, experiment.data)
+    if state.edited:
+        raise UserError(f"{path}: {state.reason}; move it away to have it made again.")
+    if state.record and state.current and all(file.is_file() for file in _files_beside(path)):
+        # A crash may have come before its row.
+        note_submission(path, state.record, session.places.ledger)
         say(f"{path}: is current, made from the same checkpoints and settings. Next: make submit, or make verify FILE={path}")
         return
+    if state.reason:
+        say(f"{path}: {state.reason}, so it is made again.")
     _make_csv(session, experiment, ensemble)
     say(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)")
 
@@ -61,13 +74,11 @@ def submit(session: Session, experiment: Experiment, competition: str | None, *,
     """Check the CSV, made first if it is missing or stale, and upload it if a competition is named and Kaggle is configured.
     Raises UserError for a CSV that was edited after it was made, unless forced."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
-    state = csv_state(path, ensemble.records, experiment.data, session.places)
+    state = csv_state(path, ensemble.records, experiment.data)
     if state.edited and not force:
-        raise UserError(
-            f"{path}: was edited after it was made; remove it to have it made again, or upload it as it is with FORCE=1."
-        )
+        raise UserError(f"{path}: {state.reason}; move it away to have it made again, or upload it as it is with FORCE=1.")
     if state.edited:
-        say(f"{path}: was edited after it was made; it is uploaded as it is, because FORCE is set.")
+        say(f"{path}: {state.reason}; it is uploaded as it is, because FORCE is set.")
         record = None
     elif state.current:
         record = state.record
@@ -92,12 +103,8 @@ def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
     configs = [folder.read_config(experiment.overrides) for folder in folders]
     # A ledger that cannot be read should be told before anything is predicted.
     read_ledger(places.ledger)
-    faces, needed = pick_faces(data, configs[0]), data.test.markup.count
-    if faces.markup.count != needed:
-        raise UserError(
-            f"{folders[0].path}: learned {faces.markup.count} points, and the competition file needs all {needed}; train without "
-            "data.points."
-        )
+    faces = pick_faces(data, configs[0])
+    pick_format(data.set).require_points(faces.markup.count, folders[0].path)
     oof, blend = blend_oof(folders, configs, faces)
     parts = zip(folders, configs, blend.weights.tolist(), strict=True)
     # An experiment without weight is not part of the file.
@@ -110,10 +117,9 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     path, device = places.csv(experiment.name), pick_device(session.device)
     members = members_of(ensemble.records, places)
     points_px, spread_px = ensemble_points(members, data.test, Predicting(device, places.cache), show_progress)
-    FORMATS[data.set].write(path, points_px, data.test, ensemble.configs[0].crop)
-    environment = describe_environment(places.root, synthetic=data.synthetic)
-    circumstances = Circumstances(device=str(device), environment=environment)
-    record = write_provenance(path, ensemble.records, oof.scores(), data, circumstances)
+    circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
+    origin = Origin(experiments=ensemble.records, oof=oof.scores(), **circumstances.model_dump())
+    record = save_csv(path, points_px, origin, data)
     note_submission(path, record, places.ledger)
     for folder in ensemble.folders:
         _say_oof(folder, ensemble.faces)
@@ -129,11 +135,16 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     return record
 
 
+def _files_beside(csv: Path) -> tuple[Path, Path]:
+    """The list of test faces to look at first, and the chart of how reliable it is."""
+    return csv.with_name(f"{csv.stem}-look-first.csv"), csv.with_name(f"{csv.stem}-reliability.png")
+
+
 def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) -> Path:
     """Write the list of test faces to look at first beside the competition file, and the chart of how reliable it is; its
     path."""
     std_px = calibrate(oof.spread_px, oof.points_px, oof.faces).std_px(spread_px, test)
-    listed, chart = (csv.with_name(f"{csv.stem}-{ending}") for ending in ("look-first.csv", "reliability.png"))
+    listed, chart = _files_beside(csv)
     write_text(listed, faces_to_look_at(std_px, test).to_csv(index=False))
     draw_reliability(chart, reliability(oof.spread_px, oof.points_px, oof.faces, oof.folds))
     say_made(f"{listed} (test faces, the most uncertain first) and {chart.name} (how reliable that is)")

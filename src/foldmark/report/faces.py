@@ -14,7 +14,7 @@ from foldmark.report.numbers import look_first
 from foldmark.report.reasons import unusual_traits
 from foldmark.report.results import Results
 from foldmark.show.page import FacePicture, Missing, Picture, Section
-from foldmark.submission.format import FORMATS
+from foldmark.submission.format import pick_format
 
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
 WIDEST = 480  # pixels of a face in the page
@@ -54,7 +54,7 @@ def test_faces(results: Results) -> Section | Missing:
     if not results.csv.is_file():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
     test = results.experiment.data.test
-    points_px, findings = FORMATS[results.experiment.data.set].read(results.csv, test)
+    points_px, findings = pick_format(results.experiment.data.set).read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
     uncertain, listed = look_first(results)

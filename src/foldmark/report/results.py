@@ -11,7 +11,7 @@ from foldmark.runs.experiment import Experiment
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
-from foldmark.submission.format import record_path
+from foldmark.submission.record import record_path
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import FoldFolder
 from foldmark.show.tracker import RunInfo, Tracker, start
-from foldmark.submission.format import record_path
-from foldmark.submission.record import Provenance
+from foldmark.submission.record import Provenance, record_path
 from foldmark.train.listener import Listener
 
 # Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.

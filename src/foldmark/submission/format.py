@@ -12,7 +12,7 @@ import numpy as np
 from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import atomic_path
+from foldmark.core.files import atomic_path, digest
 from foldmark.data.twins import picture_sizes, twin_pairs
 from foldmark.submission.findings import Finding, spans
 from foldmark.submission.plausibility import FaceFinding, find_implausible, find_not_finite
@@ -44,6 +44,11 @@ class Format:
     def rows_per_face(self) -> int:
         return 2 * self.points // len(self.values)
 
+    @property
+    def digest(self) -> str:
+        """Of all that decides how a file of the same points is written."""
+        return digest([self.keys, self.values, self.decimals, self.all_x_first])
+
     def text(self, points_px: np.ndarray, faces: Faces) -> str:
         """The file of predictions (n, k, 2) for these n faces."""
         table = self._swap_axes(points_px).reshape(-1, len(self.values)).tolist()
@@ -56,22 +61,31 @@ class Format:
     def write(self, path: Path, points_px: np.ndarray, faces: Faces, crop: CropConfig) -> None:
         """Write predictions (n, k, 2), in pixels of the original pictures, for these n faces.
 
-        They are checked first. The written file is read back and checked before it replaces `path`; the record beside `path`,
-        which describes the old file, is removed. crop: how the nets' crops were cut. Raises UserError for anything that is not
-        a plausible prediction of these faces; `path` is then unchanged.
+        They are checked first, and the written file is read back before it replaces `path`. crop: how the models' crops were cut.
+        Raises UserError for anything that is not a plausible prediction of these faces; `path` is then unchanged.
         """
-        if points_px.shape != (len(faces), self.points, 2):
-            raise UserError(f"{path}: points of shape {points_px.shape} do not fit {len(faces)} faces of {self.points} points.")
-        wrong = find_not_finite(points_px) or find_implausible(points_px, faces, crop)
-        _refuse_first([self._name_faces(finding, faces) for finding in wrong], path)
+        self.require_plausible(path, points_px, faces, crop)
         with atomic_path(path) as temporary:
             temporary.write_text(self.text(points_px, faces), encoding="utf-8", newline="\n")
             written_px, findings = self.read(temporary, faces)
             _refuse_first(findings, path)
             if not np.allclose(written_px, points_px, rtol=0, atol=10.0**-self.decimals):
                 raise UserError(f"{path}: what was written does not read back the same; check the disk and try again.")
-            # The last step before the renaming, so that a crash never leaves a CSV beside another one's record.
-            record_path(path).unlink(missing_ok=True)
+
+    def require_plausible(self, path: Path, points_px: np.ndarray, faces: Faces, crop: CropConfig) -> None:
+        """Raise UserError, naming the face, where predictions cannot be written to `path` because they are wrong."""
+        if points_px.shape != (len(faces), self.points, 2):
+            raise UserError(f"{path}: points of shape {points_px.shape} do not fit {len(faces)} faces of {self.points} points.")
+        wrong = find_not_finite(points_px) or find_implausible(points_px, faces, crop)
+        _refuse_first([self._name_faces(finding, faces) for finding in wrong], path)
+
+    def require_points(self, count: int, name: object) -> None:
+        """Raise UserError for an experiment that predicts another number of points than the competition asks for."""
+        if count != self.points:
+            raise UserError(
+                f"{name}: predicts {count} points a face, and the competition's file has {self.points}; "
+                "train an experiment without data.points for it."
+            )
 
     def read(self, path: Path, faces: Faces) -> tuple[np.ndarray, list[Finding]]:
         """points_px (n, k, 2), NaN where a value is missing, and what is wrong with the file's form. Raises UserError for a
@@ -137,9 +151,11 @@ class Format:
 FORMATS = {"ibug": Format(keys=("Id",), values=("Predicted",))}
 
 
-def record_path(csv: Path) -> Path:
-    """Where the record of a competition file is: what it was made from."""
-    return csv.with_suffix(".json")
+def pick_format(data_set: str) -> Format:
+    """The format of the competition on this data set. Raises UserError where there is none."""
+    if data_set not in FORMATS:
+        raise UserError(f"data.set={data_set}: has no test list, so there is no competition file to write or check for it.")
+    return FORMATS[data_set]
 
 
 def _refuse_first(findings: list[Finding], path: Path) -> None:

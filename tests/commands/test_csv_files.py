@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from foldmark.commands.submission_checks import upload_csv
+from foldmark.commands.csv_files import upload_csv
 from foldmark.core.errors import UserError
 from tests.submission.test_format import CROP, faces, written  # noqa: F401
 from tests.submission.test_kaggle import kaggle  # noqa: F401
