@@ -232,7 +232,7 @@ def test_spans_name_every_number_once(numbers):
     assert len(spans(sorted(numbers))) < 80
 
 
-def test_check_submission_lists_all_and_ends_with_2(foldmark, synthetic_root, workplace):
+def test_checkcsv_lists_all_and_ends_with_2(foldmark, synthetic_root, workplace):
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TEST_XML, with_points=False)
     middles = faces.boxes_px[:, :2] + faces.boxes_px[:, 2:] / 2
     points_px = middles[:, None] + turned_face(0.1) * faces.boxes_px[:, 2:].max(axis=1)[:, None, None]
@@ -244,7 +244,7 @@ def test_check_submission_lists_all_and_ends_with_2(foldmark, synthetic_root, wo
             )
     file = workplace / "any.csv"
     file.write_text(KAGGLE.text(points_px, faces))
-    done = foldmark("check-submission", file, "--data-root", synthetic_root)
+    done = foldmark("checkcsv", file, "--data-root", synthetic_root)
     assert done.returncode == 0, done.stderr
     assert "no defect found: 8 faces, 1088 rows" in done.stdout
     assert "4 mirror twins agree" in done.stdout
@@ -252,10 +252,10 @@ def test_check_submission_lists_all_and_ends_with_2(foldmark, synthetic_root, wo
     points_px[twins[0]] = points_px[faces.pictures.index(faces.pictures[twins[0]].replace("_mirror", ""))]
     file.write_text("# " + KAGGLE.text(points_px, faces))
     before = file.read_bytes()
-    done = foldmark("check-submission", file, "--data-root", synthetic_root)
+    done = foldmark("checkcsv", file, "--data-root", synthetic_root)
     assert_refused(done, "any.csv", "2 kinds of defects")
     assert "header: line 1" in done.stdout
     assert f"{faces.pictures[twins[0]]} (face {twins[0] + 1} of 8" in done.stdout
     assert file.read_bytes() == before
-    assert_refused(foldmark("check-submission", "", "--data-root", synthetic_root), "FILE=submissions/resnet18.csv")
-    assert_refused(foldmark("check-submission", "none.csv", "--data-root", synthetic_root), "none.csv", "no such file")
+    assert_refused(foldmark("checkcsv", "", "--data-root", synthetic_root), "FILE=submissions/resnet18.csv")
+    assert_refused(foldmark("checkcsv", "none.csv", "--data-root", synthetic_root), "none.csv", "no such file")
