@@ -30,6 +30,7 @@ from foldmark.submission.ledger import note_submission, read_ledger
 from foldmark.submission.rebuild import describe_circumstances, members_of
 from foldmark.submission.record import (
     ExperimentRecord,
+    Figures,
     Origin,
     Provenance,
     csv_state,
@@ -118,7 +119,7 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     members = members_of(ensemble.records, places)
     points_px, spread_px = ensemble_points(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
-    origin = Origin(experiments=ensemble.records, oof=oof.scores(), **circumstances.model_dump())
+    origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
     record = save_csv(path, points_px, origin, data)
     note_submission(path, record, places.ledger)
     for folder in ensemble.folders:

@@ -18,7 +18,7 @@ TWINS_APART = 0.05
 USUAL_CENTRE, USUAL_SPREAD = (0.0, 0.06), 0.35
 
 # The crop that students of the course cut most often: the raw box, squeezed to 224x224.
-COURSE_CROP = CropConfig(size=224, enlargement=1.0, square=False)
+COURSE_CROP = CropConfig(size=(224, 224), enlargement=1.0, square=False)
 
 
 @dataclass(frozen=True)

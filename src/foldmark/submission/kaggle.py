@@ -81,7 +81,8 @@ def _logged_in() -> bool:
         return True
     home = Path.home() / ".kaggle"
     elsewhere = Path(environment("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
-    folders = [Path(environment("KAGGLE_CONFIG_DIR"))] if environment("KAGGLE_CONFIG_DIR") else [home, elsewhere]
+    configured = environment("KAGGLE_CONFIG_DIR")
+    folders = [Path(configured)] if configured else [home, elsewhere]
     files = [folder / "kaggle.json" for folder in folders]
     files += [home / name for name in ("access_token", "access_token.txt", "credentials.json")]
     return any(file.is_file() for file in files)

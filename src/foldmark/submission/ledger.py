@@ -73,7 +73,7 @@ def read_ledger(path: Path) -> Ledger:
         raise UserError(f"{path}: not a text file in UTF-8; restore it, or move it away to start a new one.") from None
     # Strict: a quote that is never closed would swallow the rest of the file without a word.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
+    rows: list[Row] = []
     try:
         header = next(reader, [])
         lacking = [column for column in COLUMNS if column not in header]

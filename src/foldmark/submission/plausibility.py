@@ -115,6 +115,8 @@ def _shapes(points_px: np.ndarray, faces: Faces) -> Shapes:
 def _landmarks(markup: Markup) -> tuple[list[int], int, tuple[int, int]]:
     """The points of the brows, the chin, which is the middle of the jaw, and the outer eye corners."""
     jaw = markup.regions["jaw"]
+    if markup.eyes is None:
+        raise ValueError(f"{markup.name}: has no eye corners, so a face cannot be judged")
     return markup.regions["left brow"] + markup.regions["right brow"], jaw[len(jaw) // 2], markup.eyes
 
 
