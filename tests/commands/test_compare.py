@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from foldmark.report.compare import resampled_interval
+from foldmark.core.metrics import bootstrap_interval
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_photos():
@@ -15,7 +15,7 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_photos():
     widths = []
     for count in (100, 10_000):
         values = rng.normal(5, 2, count)
-        low, high = resampled_interval(values, [str(row) for row in range(count)])
+        low, high = bootstrap_interval(values, [str(row) for row in range(count)])
         assert low < values.mean() < high
         # The bootstrap of a mean agrees with its standard error.
         assert high - low == pytest.approx(2 * 1.96 * 2 / np.sqrt(count), rel=0.15)
@@ -25,8 +25,8 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_photos():
 
 def test_faces_of_one_photo_are_no_independent_witnesses():
     values = np.random.default_rng(1).normal(5, 2, 500)
-    alone = resampled_interval(values, [str(row) for row in range(500)])
-    copied = resampled_interval(np.repeat(values, 4), np.repeat(np.arange(500), 4).astype(str).tolist())
+    alone = bootstrap_interval(values, [str(row) for row in range(500)])
+    copied = bootstrap_interval(np.repeat(values, 4), np.repeat(np.arange(500), 4).astype(str).tolist())
     assert copied == pytest.approx(alone, abs=0.02)
 
 

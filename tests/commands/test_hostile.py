@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldmark.core.config import Config, CropConfig, config_text, load_config
+from foldmark.core.config import Config, CropConfig, config_text
+from foldmark.core.config_file import load_config
 from foldmark.core.errors import UserError
 from foldmark.data.folds import group_faces, make_folds, read_split, write_split
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
@@ -114,12 +115,12 @@ def test_damaged_configs(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     try:
-        config = load_config(str(path))
+        config = load_config(str(path), path.parent)
     except UserError as error:
         refused(error, "mine.yaml")
         return
     path.write_text(config_text(config))
-    assert load_config(str(path)) == config
+    assert load_config(str(path), path.parent) == config
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +270,9 @@ def test_yaml_that_is_more_than_settings_is_refused(foldmark, workplace, text, w
     path = workplace / "mine.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=words):
-        load_config(str(path))
+        load_config(str(path), path.parent)
     with pytest.raises(UserError, match="SET="):
-        load_config(str(REPOSITORY / "configs/seed.yaml"), ["train.epochs=!!timestamp x"])
+        load_config("seed", REPOSITORY / "configs", ["train.epochs=!!timestamp x"])
     assert not (workplace / "hacked").exists()
 
 
@@ -289,4 +290,4 @@ def test_a_checkpoint_that_is_no_state_is_refused(tmp_path):
 
 def test_every_setting_survives_its_own_text(tmp_path):
     (tmp_path / "all.yaml").write_text(config_text(Config()))
-    assert load_config(str(tmp_path / "all.yaml")) == Config()
+    assert load_config(str(tmp_path / "all.yaml"), tmp_path) == Config()

@@ -37,7 +37,7 @@ def synthetic_imm_root(tmp_path_factory):
     ],
 )
 def test_a_part_makes_all_it_must_show(foldmark, synthetic_imm_root, workplace, part, settings, figures):
-    arguments = ["part", part, "--data-root", synthetic_imm_root, "--set", settings]
+    arguments = [part, "--data-root", synthetic_imm_root, "--set", settings]
     done = foldmark(*arguments)
     assert done.returncode == 0, done.stderr
     assert "NO REAL FACES" in done.stdout
@@ -62,10 +62,9 @@ def test_a_part_makes_all_it_must_show(foldmark, synthetic_imm_root, workplace, 
 
 
 def test_bad_settings_of_a_part_are_refused(foldmark, synthetic_imm_root, workplace):
-    assert_refused(foldmark("part", "part3", "--data-root", synthetic_imm_root), "part3", "part1, part2")
-    assert_refused(foldmark("part", "part1", "--data-root", "nowhere"), "nowhere", "no such folder")
+    assert_refused(foldmark("part1", "--data-root", "nowhere"), "nowhere", "no such folder")
     assert_refused(
-        foldmark("part", "part1", "--data-root", synthetic_imm_root, "--set", "predict.realign=1"), "realign", "one point"
+        foldmark("part1", "--data-root", synthetic_imm_root, "--set", "predict.realign=1"), "realign", "one point"
     )
     assert not (workplace / "runs").exists()
 

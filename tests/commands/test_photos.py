@@ -23,10 +23,9 @@ from foldmark.core.faces import Faces
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.photos import parse_boxes
 from foldmark.data.twins import box_overlap
-from foldmark.ensemble.ensemble import Member, ensemble_points
-from foldmark.ensemble.fit import FILE
-from foldmark.ensemble.oof import blend_oof
-from foldmark.runs.run import read_oof, stored_config, write_oof
+from foldmark.ensemble.blend import blend_oof
+from foldmark.ensemble.ensemble import Member, Predicting, ensemble_points
+from foldmark.runs.run_folder import RunFolder
 from tests.conftest import REPOSITORY, assert_refused
 
 
@@ -89,10 +88,9 @@ def test_importing_foldmark_stays_cheap():
 
 def test_predict_gives_what_the_competition_file_would_hold(predictor, trained, test_list, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = stored_config(trained, ["predict.twins=false"])
-    run = shutil.copytree(trained, tmp_path / "run")
-    members = [Member(config, [run / f"fold{fold}/last.pt" for fold in (0, 1)])]
-    points_px, spread_px = ensemble_points(members, test_list, torch.device("cpu"))
+    run = RunFolder(Path(shutil.copytree(trained, tmp_path / "run")))
+    members = [Member(run.read_config(["predict.twins=false"]), run.finished)]
+    points_px, spread_px = ensemble_points(members, test_list, Predicting(torch.device("cpu"), tmp_path / "cache"))
     for row in range(len(test_list)):
         points, std = predictor.predict(test_list.path(row), [test_list.boxes_px[row]])
         assert points.shape == (1, 68, 2)
@@ -171,20 +169,25 @@ def test_a_blend_weighs_as_the_competition_file_does(trained, synthetic_root, tm
     rng = np.random.default_rng(0)
     for run, scatter in zip(runs, (6, 12), strict=True):
         for fold in (0, 1):
-            rows, points_px, spread_px = read_oof(run / f"fold{fold}")
-            write_oof(run / f"fold{fold}", rows, points_px + rng.normal(0, scatter, points_px.shape), spread_px)
+            folder = RunFolder(run).fold(fold)
+            rows, points_px, spread_px = folder.read_oof()
+            folder.write_oof(rows, points_px + rng.normal(0, scatter, points_px.shape), spread_px)
     with pytest.raises(UserError, match="make csv"):
         foldmark_api.load(runs)
     blended = foldmark_api.load(runs, data_root=synthetic_root)
     faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
-    weights = blend_oof(runs, [stored_config(run) for run in runs], faces).blend.weights
+    folders = [RunFolder(run) for run in runs]
+    weights = blend_oof(folders, [folder.read_config() for folder in folders], faces)[1].weights
     assert weights[0] > weights[1] > 0.1
     assert [member.weight for member in blended.members] == pytest.approx(weights.tolist())
-    # Kept, so that the next time needs no data set; and the two nets are the same, so their blend is either.
-    again = foldmark_api.load(runs)
+    # Reading writes nothing, so the next time needs the data set again.
+    assert sorted(path.name for path in runs[0].parent.iterdir()) == ["one", "two"]
+    with pytest.raises(UserError, match="make csv"):
+        foldmark_api.load(runs)
+    # The two models are the same, so their blend is either.
     alone = foldmark_api.load(runs[0])
     boxes = test_list.boxes_px[:1]
-    assert np.abs(again.predict(test_list.path(0), boxes)[0] - alone.predict(test_list.path(0), boxes)[0]).max() < 1e-6
+    assert np.abs(blended.predict(test_list.path(0), boxes)[0] - alone.predict(test_list.path(0), boxes)[0]).max() < 1e-6
 
 
 def test_a_calibration_of_other_folds_or_a_damaged_one_is_refused(trained, tmp_path):
@@ -193,7 +196,7 @@ def test_a_calibration_of_other_folds_or_a_damaged_one_is_refused(trained, tmp_p
     shutil.rmtree(run / "fold1")
     with pytest.raises(UserError, match="make csv"):
         foldmark_api.load(run)
-    (run / FILE).write_text('{"members": [')
+    RunFolder(run).ensemble_file.write_text('{"members": [')
     with pytest.raises(UserError, match="damaged"):
         foldmark_api.load(run)
     with pytest.raises(UserError, match="no such run"):

@@ -2,18 +2,21 @@
 
 import pytest
 
-from foldmark.core.config import Config, config_path, differences, load_config, load_variants
+from foldmark.core.config import Config, differences, split_overrides
+from foldmark.core.config_file import config_path, load_config, load_variants
 from foldmark.core.errors import UserError
 from tests.conftest import REPOSITORY
+
+CONFIGS = REPOSITORY / "configs"
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid(path):
-    assert all(isinstance(config, Config) for config in load_variants(str(path)).values())
+    assert all(isinstance(config, Config) for config in load_variants(str(path), path.parent).values())
 
 
 def test_the_seed_config_is_the_reports_recipe():
-    config = load_config(str(REPOSITORY / "configs/seed.yaml"))
+    config = load_config("seed", REPOSITORY / "configs")
     assert (config.crop.size, config.crop.enlargement, config.crop.square) == ((224, 224), 1.0, False)
     assert (config.train.batch, config.train.lr, config.train.loss, config.train.epochs) == (6, 1e-4, "mse", 9)
 
@@ -29,7 +32,7 @@ def yaml_file(tmp_path):
 
 
 def test_overrides_win_over_the_file(yaml_file):
-    config = load_config(yaml_file("train: {epochs: 3}"), ["train.epochs=5", "train.lr=5e-4", "crop.square=false"])
+    config = load_config(yaml_file("train: {epochs: 3}"), CONFIGS, ["train.epochs=5", "train.lr=5e-4", "crop.square=false"])
     assert (config.train.epochs, config.train.lr, config.crop.square) == (5, 5e-4, False)
 
 
@@ -51,19 +54,33 @@ def test_overrides_win_over_the_file(yaml_file):
 )
 def test_what_is_wrong_is_named(yaml_file, text, words):
     with pytest.raises(UserError, match=words):
-        load_config(yaml_file(text))
+        load_config(yaml_file(text), CONFIGS)
 
 
 @pytest.mark.parametrize("override", ["epochs=3", "train.epochs", "train.=3", "=", "train.epochs=[1"])
 def test_a_malformed_override_is_refused(yaml_file, override):
     with pytest.raises(UserError, match="SET="):
-        load_config(yaml_file("{}"), [override])
+        load_config(yaml_file("{}"), CONFIGS, [override])
 
 
-def test_an_unknown_config_names_the_nearest(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
+def test_an_unknown_config_names_the_nearest():
     with pytest.raises(UserError, match="did you mean resnet18"):
-        config_path("resnet81")
+        config_path("resnet81", CONFIGS)
+
+
+@pytest.mark.parametrize("value", ["010", "1:30", "1_0", "0x10", "yes", "true", "on"])
+def test_a_number_that_yaml_would_read_otherwise_is_refused(yaml_file, value):
+    for settings, overrides in ((f"train: {{epochs: {value}}}", []), ("{}", [f"train.epochs={value}"])):
+        with pytest.raises(UserError, match="two readings|takes no true or false"):
+            load_config(yaml_file(settings), CONFIGS, overrides)
+
+
+def test_a_set_holds_values_with_spaces():
+    assert split_overrides(" crop.size=[128, 128]  folds.file=my files/split 1.csv train.epochs=3 ") == [
+        "crop.size=[128, 128]",
+        "folds.file=my files/split 1.csv",
+        "train.epochs=3",
+    ]
 
 
 def test_only_what_changes_a_result_counts_as_a_difference():

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import face_nme
-from foldmark.ensemble.oof import blend, fit_weights, weighted
-from foldmark.runs.experiment import experiments
+from foldmark.data.sets import find_data
+from foldmark.ensemble.blend import fit_blend, fit_weights, weighted_sum
+from foldmark.runs.experiment import Settings, make_experiment
+from foldmark.runs.places import Places
 from tests.conftest import assert_refused
 
 
@@ -43,9 +45,9 @@ def test_fitted_weights_are_weights_and_beat_every_prediction_and_the_mean(seed,
     weights = fit_weights(points_px, faces)
     assert (weights >= 0).all()
     assert weights.sum() == pytest.approx(1)
-    nme = face_nme(weighted(points_px, weights), faces).mean()
+    nme = face_nme(weighted_sum(points_px, weights), faces).mean()
     rivals = [*np.eye(len(scatters)), np.full(len(scatters), 1 / len(scatters))]
-    assert all(nme <= face_nme(weighted(points_px, rival), faces).mean() + 0.01 for rival in rivals)
+    assert all(nme <= face_nme(weighted_sum(points_px, rival), faces).mean() + 0.01 for rival in rivals)
 
 
 def test_the_figure_is_nested():
@@ -53,13 +55,13 @@ def test_the_figure_is_nested():
     rng = np.random.default_rng(1)
     faces, folds = some_faces(40, rng), np.arange(40) % 4
     points_px = predictions(faces, [2, 6], rng)
-    first = blend(points_px, faces, folds)
+    first, first_px = fit_blend(points_px, faces, folds)
     assert first.fitted
     truth = faces.points_px.copy()
     truth[folds == 2] += rng.normal(0, 5, truth[folds == 2].shape)
-    again = blend(points_px, replace(faces, points_px=truth, eye_distance_px=faces.eye_distance_px), folds)
-    assert np.array_equal(first.oof_px[folds == 2], again.oof_px[folds == 2])
-    assert not np.array_equal(first.oof_px[folds != 2], again.oof_px[folds != 2])
+    again, again_px = fit_blend(points_px, replace(faces, points_px=truth, eye_distance_px=faces.eye_distance_px), folds)
+    assert np.array_equal(first_px[folds == 2], again_px[folds == 2])
+    assert not np.array_equal(first_px[folds != 2], again_px[folds != 2])
 
 
 def test_where_weights_do_not_help_the_plain_mean_is_taken():
@@ -69,10 +71,10 @@ def test_where_weights_do_not_help_the_plain_mean_is_taken():
     points_px = predictions(faces, [10, 10], rng)
     for fold in (0, 1):
         points_px[fold, folds == fold] = faces.points_px[folds == fold]
-    result = blend(points_px, faces, folds)
+    result, result_px = fit_blend(points_px, faces, folds)
     assert not result.fitted
     assert result.weights == pytest.approx([0.5, 0.5])
-    assert np.array_equal(result.oof_px, weighted(points_px, result.weights))
+    assert np.array_equal(result_px, weighted_sum(points_px, result.weights))
     assert result.nme_nested > result.nme_mean
 
 
@@ -80,9 +82,9 @@ def test_one_experiment_is_itself():
     rng = np.random.default_rng(3)
     faces = some_faces(10, rng)
     points_px = predictions(faces, [3], rng)
-    result = blend(points_px, faces, np.arange(10) % 2)
+    result, result_px = fit_blend(points_px, faces, np.arange(10) % 2)
     assert result.weights == pytest.approx([1])
-    assert np.allclose(result.oof_px, points_px[0])
+    assert np.allclose(result_px, points_px[0])
 
 
 @pytest.fixture
@@ -114,9 +116,9 @@ def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, synthetic_root, two_co
 
 
 @pytest.mark.parametrize(("name", "start"), [(None, "resnet18-synthetic"), ("mine", "mine-resnet18-synthetic")])
-def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_root, workplace, monkeypatch, name, start):
-    monkeypatch.chdir(workplace)
-    _, configs, _ = experiments(synthetic_root, "best", name, [])
+def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_root, workplace, name, start):
+    data = find_data(synthetic_root, "ibug")
+    configs = make_experiment(Places(workplace), Settings("best", name), data).members
     assert list(configs)[0] == start
     assert [config.train.start for config in configs.values()] == [None, start]
 
@@ -158,7 +160,7 @@ def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, synt
         np.savez(path, **{**stored, "points_px": stored["points_px"] + 50})
     done = foldmark("csv", *settings)
     assert done.returncode == 0, done.stderr
-    assert "no part of the file" in done.stdout
+    assert "not part of the file" in done.stdout
     record = json.loads((workplace / "submissions/both-synthetic.json").read_text())
     assert [experiment["name"] for experiment in record["experiments"]] == ["pool-synthetic"]
     assert not list((workplace / "runs/flat-synthetic").glob("fold*/test.npz"))

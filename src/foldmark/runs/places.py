@@ -7,7 +7,7 @@ from pathlib import Path
 from foldmark.core.errors import UserError
 
 # Taken by Foldmark's own files in runs/ and submissions/.
-RESERVED = {"check", "compare", "ledger", "part1", "part2", "part2-extra", "README"}
+RESERVED = {"check", "compare", "ledger", "readme"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,6 @@ def check_name(name: str) -> str:
         raise UserError(
             f"NAME={name[:100]!r}: use 1 to 80 of the letters a to z, digits, '.', '_' and '-', not '.' or '-' first."
         )
-    if name.lower().removesuffix(".csv") in {reserved.lower() for reserved in RESERVED}:
+    if name.lower().removesuffix(".csv") in RESERVED:
         raise UserError(f"NAME={name}: Foldmark uses this name itself; choose another one.")
     return name
