@@ -63,9 +63,7 @@ def test_a_part_makes_all_it_must_show(foldmark, synthetic_imm_root, workplace, 
 
 def test_bad_settings_of_a_part_are_refused(foldmark, synthetic_imm_root, workplace):
     assert_refused(foldmark("part1", "--data-root", "nowhere"), "nowhere", "no such folder")
-    assert_refused(
-        foldmark("part1", "--data-root", synthetic_imm_root, "--set", "predict.realign=1"), "realign", "one point"
-    )
+    assert_refused(foldmark("part1", "--data-root", synthetic_imm_root, "--set", "predict.realign=1"), "realign", "one point")
     assert not (workplace / "runs").exists()
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from foldmark.core.faces import Faces
-from foldmark.ensemble.calibration import calibrate, draw_reliability, faces_to_look_at, reliability
+from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
+from foldmark.show.charts import draw_reliability
 
 
 @pytest.fixture
