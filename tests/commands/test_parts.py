@@ -98,7 +98,7 @@ def test_the_reason_names_what_was_changed(synthetic_root):
     greys[2] = [250, 40]
     from dataclasses import replace
 
-    changed = replace(faces, points_px=points_px, boxes_px=boxes_px, eye_distance_px=None)
+    changed = replace(faces, labels_px=points_px, boxes_px=boxes_px, eye_distances_px=None)
     large, tilted, bright = explain(changed, greys, np.arange(3, len(faces)), np.arange(3))
     assert "face larger than usual" in large
     assert "head tilted" in tilted

@@ -46,7 +46,7 @@ def test_the_real_lists_are_read_whole(real_faces, real_root):
     assert real_faces.points_px.shape == (4416, 68, 2)
     test = read_ibug(real_root / IBUG_FOLDER / TEST_XML, with_points=False)
     assert len(test) == 716
-    assert test.points_px is None
+    assert test.labels_px is None
 
 
 def test_synthetic_faces_have_the_same_layout(synthetic_root):

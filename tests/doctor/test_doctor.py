@@ -355,4 +355,4 @@ def test_unswapped_real_faces_are_found(real_faces):
 
     points_px = real_faces.points_px.copy()
     points_px[::50] = points_px[::50][:, IBUG68.mirror]
-    assert np.array_equal(np.flatnonzero(misfit(replace(real_faces, points_px=points_px)).wrong), np.arange(0, 4416, 50))
+    assert np.array_equal(np.flatnonzero(misfit(replace(real_faces, labels_px=points_px)).wrong), np.arange(0, 4416, 50))

@@ -59,7 +59,7 @@ def test_the_figure_is_nested():
     assert first.fitted
     truth = faces.points_px.copy()
     truth[folds == 2] += rng.normal(0, 5, truth[folds == 2].shape)
-    again, again_px = fit_blend(points_px, replace(faces, points_px=truth, eye_distance_px=faces.eye_distance_px), folds)
+    again, again_px = fit_blend(points_px, replace(faces, labels_px=truth), folds)
     assert np.array_equal(first_px[folds == 2], again_px[folds == 2])
     assert not np.array_equal(first_px[folds != 2], again_px[folds != 2])
 

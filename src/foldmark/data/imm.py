@@ -51,7 +51,7 @@ def read_imm(folder: Path) -> Faces:
         root=folder,
         pictures=pictures,
         boxes_px=np.concatenate([np.zeros_like(sizes_px), sizes_px], axis=1),
-        points_px=np.array(points),
+        labels_px=np.array(points),
         sizes_px=sizes_px,
         groups=people,
         markup=IMM58,
