@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 
 from foldmark.core.config import Config
+from foldmark.core.errors import UserError
 from foldmark.core.markup import IBUG68
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.data.imm import find_imm, read_imm
+from foldmark.data.labels import find_impossible
 from foldmark.data.sets import Data
 from foldmark.doctor.annotations import crossed_lines, misfit
 from foldmark.doctor.diagnosis import Diagnosis, diagnose
+from tests.conftest import assert_refused
 
 ORIGINAL = "synthetic/trainset/00003.jpg"
 TWIN = "synthetic/trainset/00003_mirror.jpg"
@@ -187,7 +190,6 @@ def wild(points):
     [
         lambda points: points[:, ::-1],  # x and y swapped
         lambda points: points[IBUG68.mirror],  # left and right swapped
-        lambda points: np.full_like(points, 50),  # collapsed
         lambda points: points.max(axis=0) - points,  # upside down
         lambda points: np.roll(points, 20, axis=0),  # out of order
         wild,
@@ -200,6 +202,55 @@ def test_points_that_form_no_face_are_unsafe(folder, move):
     assert told.startswith(ORIGINAL)
     assert not diagnosis.safe
     assert next(iter(diagnosis.odd)) == 6  # its row, to be drawn first
+
+
+def shrink_box(whole):
+    return re.sub(r"width='(\d+)' height='(\d+)'>\n *<part", "width='2' height='2'>\n<part", whole)
+
+
+IMPOSSIBLE = {
+    "all on one spot": lambda folder, picture: move_points(folder, picture, lambda points: np.full_like(points, 50)),
+    "all on one line": lambda folder, picture: move_points(folder, picture, lambda points: points * [1, 0] + [0, 30]),
+    "eyes on one spot": lambda folder, picture: move_points(
+        folder, picture, lambda points: points[[*range(36), 45, *range(37, 68)]]
+    ),
+    "box of two pixels": lambda folder, picture: edit_face(folder, picture, shrink_box),
+    "box beside the points": lambda folder, picture: move_points(folder, picture, lambda points: points + [4000, 0]),
+}
+
+
+@pytest.mark.parametrize("spoil", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_face_that_cannot_be_right_is_listed_by_the_doctor_and_refused_by_training(folder, spoil):
+    spoil(folder, ORIGINAL)
+    data = Data("ibug", folder, synthetic=True)
+    diagnosis = diagnose(data, Config())
+    (listed,) = found(diagnosis)["faces that cannot be right"]
+    assert listed.startswith(f"{ORIGINAL}: ")
+    assert not diagnosis.safe
+    assert next(iter(diagnosis.odd)) == 6
+    with pytest.raises(UserError, match=f"cannot be right: {re.escape(listed)}"):
+        data.train  # noqa: B018
+
+
+def test_a_set_of_which_no_face_can_be_right_is_checked_without_a_crash(foldmark, folder, data_root):
+    path = folder / TRAIN_XML
+    path.write_text(re.sub(r"x='[-\d.]+' y='[-\d.]+'", "x='7' y='7'", path.read_text()))
+    done = foldmark("check", "--data-root", data_root)
+    assert done.returncode == 2
+    assert "training is NOT safe: faces that cannot be right" in done.stdout
+    assert_refused(foldmark("train", "--data-root", data_root), "cannot be right", "and 43 more", "make check")
+
+
+def test_a_face_that_is_merely_odd_is_listed_and_trained_on(folder):
+    move_points(folder, ORIGINAL, wild)
+    data = Data("ibug", folder, synthetic=True)
+    assert not diagnose(data, Config()).safe
+    assert len(data.train) == 48
+
+
+def test_no_real_face_is_impossible(real_faces, real_root):
+    assert not find_impossible(real_faces)
+    assert not find_impossible(read_imm(find_imm(real_root)))
 
 
 def test_a_third_of_the_set_being_wrong_does_not_hide_it(folder):
@@ -260,10 +311,11 @@ def test_a_photo_twice_in_train_is_told_apart_by_bytes_and_to_the_eye(folder):
     assert told["photos in train twice, alike to the eye"] == [f"{ORIGINAL} = {OTHER}"]
 
 
-def test_near_copies_in_different_folds_are_a_warning(folder):
+def test_near_copies_are_kept_in_one_fold_and_in_different_folds_are_a_warning(folder):
     for index in range(8, 12):
         copy_face(folder, ORIGINAL, f"synthetic/trainset/{index:05d}.jpg", lambda picture, path: picture.save(path, quality=50))
-    assert found(diagnosed(folder))["photos alike in different folds"]
+    assert "photos alike in different folds" not in found(diagnosed(folder))
+    assert found(diagnosed(folder, folds={"alike": False}))["photos alike in different folds"]
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

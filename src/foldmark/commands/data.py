@@ -194,7 +194,7 @@ def _checked_set(name: str, unpacked: Path, address: str) -> Path:
     if found is None or found.synthetic or _lacks_labels(found.kind, found.folder):
         raise BadArchive(f"{address}: does not hold {SETS[name].source.title}; {_how_to_give(SETS[name].source)}")
     with _blamed_on(address, found.folder):
-        _require_pictures(found.train, found.folder, address)
+        _require_pictures(found.labelled, found.folder, address)
     return found.folder
 
 

@@ -63,6 +63,7 @@ class CropConfig(Section):
 class FoldsConfig(Section):
     count: int = Field(5, ge=2, le=100)
     seed: int = Field(0, ge=0)
+    alike: bool = True  # keep photos that look alike in one fold, where the set has such
     hold_out_last: int | None = Field(None, ge=1)  # not K folds but one: the last so many photos or people by name
     file: Path | None = None  # a split file to use instead of making one
 

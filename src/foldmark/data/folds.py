@@ -1,5 +1,5 @@
-"""Folds that cannot leak: a photo, with its mirror twin, its sibling faces and its byte-identical copies, stays whole, and
-so does a person where the set names people.
+"""Folds that cannot leak: a photo, with its mirror twin, its other faces, its byte-identical copies and the photos that look
+like it, is in one fold, and so is a person where the set names people.
 
 The split is a CSV file (picture, box, source, group, fold) that can be read, edited and reused. Faces in fold -1 are
 never held out: every fold trains on them.
@@ -15,26 +15,43 @@ import pandas
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from foldmark.core.config import FoldsConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.data.decode import picture_bytes
+from foldmark.data.lookalikes import Sight, find_alike
 
 COLUMNS = ["picture", "box", "source", "group", "fold"]
 
 
-def group_faces(faces: Faces) -> np.ndarray:
-    """Group number (n,) of each face: faces of one photo or person, or of files with the same bytes, share it."""
-    with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(_content_digest, [faces.path(row) for row in range(len(faces))]))
-    # Each face is joined to the first of its group's name and to the first of its content; what hangs together is a group.
-    everyone = np.arange(len(faces))
-    joined_to = []
-    for keys in (faces.groups, contents):
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        joined_to.append(first[inverse])
-    edges = coo_array((np.ones(2 * len(faces)), (np.tile(everyone, 2), np.concatenate(joined_to))), shape=(len(faces),) * 2)
+def group_faces(faces: Faces, sights: list[Sight] | None = None) -> np.ndarray:
+    """Group number (n,) of each face: faces of one photo or person, or of files with the same bytes, share it. With the sights of
+    their pictures (n), so do faces of photos that look alike."""
+    pairs = [_pair_equal(faces.groups)]
+    if sights is None:
+        with ThreadPoolExecutor() as pool:
+            paths = [faces.path(row) for row in range(len(faces))]
+            pairs.append(_pair_equal(list(pool.map(_content_digest, paths))))
+    else:
+        pairs += [_pair_equal([sight.digest or faces.pictures[row] for row, sight in enumerate(sights)])]
+        pairs += [np.array(find_alike(sights), int).reshape(-1, 2)]
+    one, other = np.concatenate(pairs).T
+    edges = coo_array((np.ones(len(one)), (one, other)), shape=(len(faces), len(faces)))
     return connected_components(edges, directed=False)[1]
+
+
+def make_split(faces: Faces, settings: FoldsConfig, groups: np.ndarray) -> np.ndarray:
+    """The fold (n,) of each face, groups (n,) whole, as the settings ask. Raises UserError for too few groups."""
+    if settings.hold_out_last:
+        return hold_out_last(faces, groups, settings.hold_out_last)
+    return make_folds(faces, groups, settings.count, settings.seed)
+
+
+def _pair_equal(keys: list[str]) -> np.ndarray:
+    """Pairs (n, 2) of each row and the first row that has its key."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return np.stack([np.arange(len(keys)), first[inverse]], axis=1)
 
 
 def make_folds(faces: Faces, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -119,5 +136,5 @@ def _content_digest(path: Path) -> str:
     try:
         return hashlib.blake2b(picture_bytes(path), digest_size=16).hexdigest()
     except ValueError:
-        # An unreadable picture is reported where it is decoded; here it is merely like no other.
+        # An unreadable picture is reported where it is decoded; here it only is like no other.
         return str(path)

@@ -1,9 +1,16 @@
-"""What the readers of label files share: finding a set's folder, numbers that are plainly numbers, paths that stay inside."""
+"""What the readers of label files share: finding a set's folder, plain numbers, paths that stay inside, possible faces."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+
+# On the faces of iBUG 300-W and IMM the points span at most 1.34 times the box, the eyes are at least 0.29 of that span apart,
+# the points are at least 0.63 times as wide across as along, and at least half of them lie in the box.
+MOST_SPAN, LEAST_EYE_DISTANCE, LEAST_WIDTH = 4.0, 0.02, 0.01
 
 
 def find_folder(data_root: Path, holds_it: Callable[[Path], bool]) -> Path | None:
@@ -38,3 +45,43 @@ def plain_number(text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError(text)
     return float(text)
+
+
+def find_impossible(faces: Faces) -> dict[int, str]:
+    """The faces that cannot be right, row -> why: boxes or points that are not finite or have no area, eyes on one spot, a box
+    far too small for its points or beside them. Training refuses them; what is merely odd, the doctor lists."""
+    low, high = faces.boxes_px[:, :2], faces.boxes_px[:, :2] + faces.boxes_px[:, 2:]
+    with np.errstate(invalid="ignore"):
+        why = {
+            "the box is not finite": ~np.isfinite(faces.boxes_px).all(axis=1),
+            "the box has no area": (faces.boxes_px[:, 2:] <= 0).any(axis=1),
+        }
+        if faces.points_px is not None:
+            points_px = np.nan_to_num(faces.points_px)
+            first, last = points_px.min(axis=1), points_px.max(axis=1)
+            span = (last - first).max(axis=1)
+            # Without the outermost tenths: one wild point is no reason to doubt the box.
+            inner_span = np.ptp(np.quantile(points_px, [0.1, 0.9], axis=1), axis=0).max(axis=1)
+            spread = np.linalg.svd(points_px - points_px.mean(axis=1, keepdims=True), compute_uv=False)
+            why |= {
+                "a point is not finite": ~np.isfinite(faces.points_px).all(axis=(1, 2)),
+                "all points are on one spot": span == 0,
+                "all points are on one line": (points_px.shape[1] > 2) & (spread[:, -1] <= LEAST_WIDTH * spread[:, 0]),
+                "the outer eye corners are on one spot": faces.eye_distance_px <= LEAST_EYE_DISTANCE * span,
+                "the box is far too small for the points": inner_span > MOST_SPAN * faces.boxes_px[:, 2:].max(axis=1),
+                "the box lies beside the points": ((last < low) | (first > high)).any(axis=1),
+            }
+    impossible: dict[int, str] = {}
+    for reason, where in why.items():
+        for row in np.flatnonzero(where):
+            impossible.setdefault(int(row), reason)
+    return dict(sorted(impossible.items()))
+
+
+def refuse_impossible(faces: Faces, listed_in: Path) -> None:
+    """Raise UserError that names the first faces that cannot be right, if there are any."""
+    impossible = find_impossible(faces)
+    if impossible:
+        shown = "; ".join(f"{faces.pictures[row]}: {reason}" for row, reason in list(impossible.items())[:5])
+        more = f"; and {len(impossible) - 5} more" if len(impossible) > 5 else ""
+        raise UserError(f"{listed_in}: faces that cannot be right: {shown}{more}. Correct or remove them; make check lists all.")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foldmark.core.faces import Faces
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.decode import as_grey, decode, picture_bytes
 
@@ -62,6 +63,14 @@ def inspect_pictures(paths: list[Path], progress: Progress = no_progress, worker
     return sights
 
 
+def inspect_faces(faces: Faces, progress: Progress = no_progress) -> list[Sight]:
+    """The sight of each face's picture (n); a picture with several faces is looked at once."""
+    paths = [faces.path(row) for row in range(len(faces))]
+    pictures = list(dict.fromkeys(paths))
+    seen = dict(zip(pictures, inspect_pictures(pictures, progress), strict=True))
+    return [seen[path] for path in paths]
+
+
 def inspect_picture(path: Path) -> Sight:
     try:
         content = picture_bytes(path)
@@ -92,7 +101,7 @@ def _rising(small: np.ndarray) -> np.ndarray:
     return (small[:, 1:] > small[:, :-1]).ravel()
 
 
-def same_bytes(sights: list[Sight]) -> list[tuple[int, int]]:
+def find_same_bytes(sights: list[Sight]) -> list[tuple[int, int]]:
     """Pairs (first, other) of picture numbers whose files hold the same bytes."""
     first, pairs = {}, []
     for number, sight in enumerate(sights):
@@ -101,7 +110,7 @@ def same_bytes(sights: list[Sight]) -> list[tuple[int, int]]:
     return pairs
 
 
-def alike(sights: list[Sight]) -> list[tuple[int, int]]:
+def find_alike(sights: list[Sight]) -> list[tuple[int, int]]:
     """Pairs (lower, higher) of picture numbers that look the same, as they are or mirrored. Blank and damaged pictures look
     like nothing."""
     seen = np.array([number for number, sight in enumerate(sights) if sight.bits is not None and not sight.blank], dtype=int)
@@ -123,5 +132,5 @@ def alike(sights: list[Sight]) -> list[tuple[int, int]]:
     return pairs
 
 
-def bits_apart(bits: np.ndarray, other: np.ndarray) -> int:
+def count_differing_bits(bits: np.ndarray, other: np.ndarray) -> int:
     return int((bits != other).sum())

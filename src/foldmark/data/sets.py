@@ -12,6 +12,7 @@ from foldmark.core.markup import IBUG68, IMM58, Markup
 from foldmark.core.tables import pick
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug, read_ibug
 from foldmark.data.imm import IMM_FOLDER, SYNTHETIC_NOTE, find_imm, read_imm
+from foldmark.data.labels import refuse_impossible
 
 DEFAULT_ROOT = Path("data")
 
@@ -129,7 +130,13 @@ class Data:
 
     @cached_property
     def train(self) -> Faces:
-        """The faces with points to train on."""
+        """The faces with points to train on. Raises UserError for faces that cannot be right."""
+        refuse_impossible(self.labelled, self.folder)
+        return self.labelled
+
+    @cached_property
+    def labelled(self) -> Faces:
+        """All faces with points, also those that cannot be right."""
         return self.kind.read(self.folder)
 
     @cached_property

@@ -12,7 +12,8 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
-from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
+from foldmark.data.folds import group_faces, make_split, read_split, write_split
+from foldmark.data.lookalikes import inspect_faces
 from foldmark.data.sets import Data
 from foldmark.runs.environment import describe_environment
 from foldmark.runs.places import Places
@@ -65,7 +66,7 @@ def open_run(places: Places, name: str, config: Config, data: Data, progress: Pr
     if not new:
         folder.refuse_changes(folder.read_config(), config)
     faces = pick_faces(data, config)
-    folds, groups = _choose_folds(folder, config, faces)
+    folds, groups = _choose_folds(folder, config, data, progress)
     store = open_store(faces, config.crop, places.cache, progress=progress)
     if not config.data.skip_damaged:
         refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
@@ -103,14 +104,13 @@ def find_start(places: Places, config: Config, faces: Faces, folds: np.ndarray) 
     return folder
 
 
-def _choose_folds(folder: RunFolder, config: Config, faces: Faces) -> tuple[np.ndarray, np.ndarray | None]:
+def _choose_folds(folder: RunFolder, config: Config, data: Data, progress: Progress) -> tuple[np.ndarray, np.ndarray | None]:
     """The fold (n,) of each face and, for a split that is made now, the group (n,) of each."""
-    settings = config.folds
+    settings, faces = config.folds, data.train
     if folder.split_file.exists():
         return read_split(folder.split_file, faces), None
     if settings.file:
         return read_split(settings.file, faces), None
-    groups = group_faces(faces)
-    if settings.hold_out_last:
-        return hold_out_last(faces, groups, settings.hold_out_last), groups
-    return make_folds(faces, groups, settings.count, settings.seed), groups
+    alike = settings.alike and data.kind.lookalikes
+    groups = group_faces(faces, inspect_faces(faces, progress) if alike else None)
+    return make_split(faces, settings, groups), groups
