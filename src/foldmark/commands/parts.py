@@ -28,6 +28,7 @@ from foldmark.runs.run import Run, open_run
 from foldmark.show.charts import Curve
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import TrainingTable
+from foldmark.train.finished import check_finished_folds
 from foldmark.train.state import check_names
 
 
@@ -149,6 +150,8 @@ def run_part(part: Part, session: Session, data: Data, overrides: Sequence[str])
 
 def train_setting(setting: Setting, runs: list[Run], device: torch.device, group: wandb_view.Group) -> Trained:
     """Train the runs of a setting, one a seed, from where they stand."""
+    for run in runs:
+        check_finished_folds(run)
     summaries = [run.fold(0).summary for run in runs]
     if all(summaries):
         return Trained(setting, runs, summaries)

@@ -17,6 +17,7 @@ from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.train.executors import InOrder
+from foldmark.train.finished import check_finished_folds
 from foldmark.train.fold_data import prepare_fold
 from foldmark.train.loop import train_fold
 from foldmark.train.speed import choose_speed
@@ -38,6 +39,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
         say(f"left out, because data.skip_damaged is set: {listed}")
     for fold in folds:
         prepare_fold(run, fold)  # a batch that is too large is refused before it is measured
+    check_finished_folds(run)
     speed = choose_speed(run, device)
     say(
         f"{run.folder.path}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, {speed.label} "

@@ -165,6 +165,8 @@ def explained(error: OSError, path: Path) -> Exception:
         return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"{path}: no permission to write here; choose a folder of your own.")
+    if error.errno == errno.EISDIR:
+        return UserError(f"{path}: a folder stands where this file should be; move that folder away.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return UserError(f"{path}: a file stands where its folder should be; move that file away.")
     return error

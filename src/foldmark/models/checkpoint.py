@@ -24,15 +24,19 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | None:
     """The state in that file, None if there is no such file. Raises UserError for a file that is damaged or unsafe."""
-    if not path.is_file():
+    if not path.exists():
         return None
+    mend = "remove it and run the same command again"
+    # Reading a pipe would wait for ever.
+    if not path.is_file():
+        raise UserError(f"{path}: is not a file; {mend}.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         reason = "holds more than plain tensors" if isinstance(error, pickle.UnpicklingError) else "is damaged"
-        raise UserError(f"{path}: {reason}, so it is not loaded; remove it and run the same command again.") from None
+        raise UserError(f"{path}: {reason}, so it is not loaded; {mend}.") from None
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no training state, so it is not loaded; remove it and run the same command again.")
+        raise UserError(f"{path}: holds no training state, so it is not loaded; {mend}.")
     return state
 
 

@@ -6,6 +6,7 @@ import torch
 
 from foldmark.core import geometry
 from foldmark.core.config import Config
+from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, CropStore, warp
 from foldmark.models.net import PointRegressor
@@ -58,7 +59,8 @@ def predict_crops(
     mirror: np.ndarray | None = None,
 ) -> np.ndarray:
     """points_store (1, n, k, 2) of some store crops, each predicted once through its affine (n, 2, 3); with `mirror`, the
-    markup's left for right, (2, n, k, 2): the second from the flipped crops."""
+    markup's left for right, (2, n, k, 2): the second from the flipped crops. Raises UserError where a model that diverged
+    predicts points that are not finite."""
     warped = np.stack([warp(crop, affine, size) for crop, affine in zip(crops, store_to_crop, strict=True)])
     pictures = torch.from_numpy(warped)[:, None].to(model.mean_points_crop.device)
     model.eval()
@@ -66,4 +68,6 @@ def predict_crops(
     if mirror is not None:
         flipped = model(pictures.flip(3)).cpu().double().numpy()
         points_crop.append(geometry.apply(geometry.flip(size[0]), flipped)[:, mirror])
+    if not np.isfinite(points_crop).all():
+        raise UserError('the model predicts points that are not finite; train at a lower rate with SET="train.lr_factor=0.3".')
     return geometry.apply(geometry.invert(store_to_crop), np.stack(points_crop))

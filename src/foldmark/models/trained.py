@@ -19,6 +19,6 @@ def load_model(checkpoint: Path, config: Config, points: int, device: torch.devi
     model = build_model(config, torch.zeros(points, 2), seed=0).to(device)
     try:
         model.load_state_dict(state["averaged"])
-    except (RuntimeError, KeyError):
+    except (RuntimeError, KeyError, TypeError):
         raise UserError(f"{checkpoint}: holds another model than today's code makes of its config; train it again.") from None
     return model.eval()

@@ -48,7 +48,7 @@ def load_fold(model: nn.Module, run: Run, fold: int) -> None:
         raise UserError(f"train.start: {start.checkpoint} is missing; remove its folder and train it again.")
     try:
         model.load_state_dict({**state["averaged"], "mean_points_crop": model.mean_points_crop})
-    except RuntimeError:
+    except (RuntimeError, KeyError, TypeError):
         raise UserError(
             f"train.start: {start.path.parent} has another model; give this run the model settings in its config.yaml."
         ) from None

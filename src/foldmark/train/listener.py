@@ -18,4 +18,5 @@ class Listener(Protocol):
         """An epoch is done: its row of metrics.csv and, where it was validated, the held-out faces' predictions (n, k, 2)."""
 
     def end(self, summary: dict) -> None:
-        """The fold is finished: what its summary.json holds. All its files are written."""
+        """Training is over: the fold's figures. Its checkpoint, metrics and OOF predictions are written; its summary.json, which
+        marks it as finished, is written when all have been told."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import pandas
 import torch
 
 from foldmark.core.config import Config
@@ -18,20 +17,23 @@ from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points
 from foldmark.models.net import count_parameters
 from foldmark.models.weights import load_fold, load_pretrained
+from foldmark.runs.binding import describe_files, describe_fold, find_difference
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
+from foldmark.train.finished import write_metrics
 from foldmark.train.fold_data import FoldData
 from foldmark.train.listener import Listener
 from foldmark.train.speed import choose_speed
-from foldmark.train.state import TrainState, learning_rate, new_state, training_step, update_average
+from foldmark.train.state import TrainState, is_finite, learning_rate, new_state, training_step, update_average
 
 
 def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequence[Listener] = ()) -> dict:
-    """Train a fold from where it stands to its end and return its summary. Raises UserError on a loss that is not finite."""
+    """Train a fold from where it stands to its end and return its summary. Raises UserError where training diverges, and for
+    a checkpoint that is not this fold's."""
     config, folder = run.config, run.fold(data.fold)
+    binding = describe_fold(config, run.faces, run.folds, data.fold)
     state = new_state(config, data.mean_crop, config.train.seed + data.fold, choose_speed(run, device), device)
-    history = resume(state, run, data.fold)
+    history = resume(state, run, data.fold, binding)
     faces = TrainingFaces(run, data)
     for listener in listeners:
         listener.begin(len(history))
@@ -41,24 +43,40 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
             points_px, _ = predict_points(state.averaged, run.store, data.held_out_rows, in_one_pass(config), run.faces.markup)
             row |= held_out_figures(points_px, run, data)
         history.append(row)
-        push_checkpoint(folder, {**state.state_dict(), "history": history})
+        push_checkpoint(folder, {**state.state_dict(), "history": history, "binding": binding})
         write_metrics(folder, history)
         for listener in listeners:
             listener.epoch(row, points_px)
     # Again, for a run that was killed between its checkpoint and its metrics.
     write_metrics(folder, history)
-    summary = finish(state, run, data, history)
+    summary = predict_held_out(state, run, data, history)
+    # The optimizer's state is two thirds of the file and of no use any more.
+    push_checkpoint(folder, {"averaged": state.averaged.state_dict(), "history": history, "binding": binding})
     for listener in listeners:
         listener.end(summary)
+    # Last, because it marks the fold as finished.
+    write_text(folder.summary_file, json.dumps({**summary, "binding": binding, "files": describe_files(folder)}, indent=1))
+    folder.previous_checkpoint.unlink(missing_ok=True)
     return summary
 
 
-def resume(state: TrainState, run: Run, fold: int) -> list[dict]:
-    """Load the fold's last checkpoint or, if it has none, the weights to start from; the rows of metrics.csv so far."""
-    stored = latest_checkpoint(run.fold(fold))
+def resume(state: TrainState, run: Run, fold: int, binding: dict) -> list[dict]:
+    """Load the fold's last checkpoint or, if it has none, the weights to start from; the rows of metrics.csv so far. Raises
+    UserError for a checkpoint of another fold, config, split or data set than `binding` describes."""
+    folder = run.fold(fold)
+    stored = latest_checkpoint(folder)
     if stored:
-        state.load_state_dict(stored)
-        return stored["history"]
+        difference = find_difference(stored.get("binding"), binding)
+        try:
+            if not difference:
+                state.load_state_dict(stored)
+                return list(stored["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            difference = "another program or model"
+        raise UserError(
+            f"{folder.checkpoint}: was made with {difference}; put this fold's own checkpoint back, or remove {folder.path} and "
+            "run make train again."
+        )
     if run.config.model.weights:
         load_pretrained(state.model.backbone, run.config.model.weights)
     elif run.config.train.start:
@@ -81,11 +99,15 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
         loss, points_crop = training_step(state, run.config, batch.crops, batch.points_crop, weight)
         update_average(state.averaged, state.model, train.ema, step)
         if not math.isfinite(loss):
-            raise diverged(loss, run, data.fold, epoch, batch)
+            names = ", ".join(run.faces.pictures[row] for row in batch.rows)
+            raise diverged(run, data.fold, epoch, f"the loss is {loss} in epoch {epoch + 1}, in the batch of {names}")
         losses.append(loss)
         errors.append(training_figures(points_crop, batch, run, data))
         for listener in listeners:
             listener.batch(epoch + (number + 1) / steps, errors[-1]["train_mae_px"])
+    # The last step may have ruined the weights after its loss was computed.
+    if not is_finite(state.averaged):
+        raise diverged(run, data.fold, epoch, f"the weights are not finite after epoch {epoch + 1}")
     seconds, memory = time.perf_counter() - started, peak_memory_mb(state.device)
     return {
         "epoch": epoch + 1,
@@ -99,12 +121,9 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
     }
 
 
-def diverged(loss: float, run: Run, fold: int, epoch: int, batch: Batch) -> UserError:
-    names = ", ".join(run.faces.pictures[row] for row in batch.rows)
-    return UserError(
-        f"{run.fold(fold).path}: the loss is {loss} in epoch {epoch + 1}, in the batch of {names}; "
-        f'it stands at epoch {epoch}: go on at a lower rate with SET="train.lr_factor=0.3".'
-    )
+def diverged(run: Run, fold: int, epoch: int, what: str) -> UserError:
+    mend = 'go on at a lower rate with SET="train.lr_factor=0.3"'
+    return UserError(f"{run.fold(fold).path}: {what}; it stands at epoch {epoch}: {mend}.")
 
 
 def in_one_pass(config: Config) -> Config:
@@ -131,16 +150,11 @@ def held_out_figures(points_px: np.ndarray, run: Run, data: FoldData) -> dict[st
     return {**scores(points_px, faces), "mse_crop": float(np.square(difference_crop).mean())}
 
 
-def write_metrics(fold: FoldFolder, history: list[dict]) -> None:
-    write_text(fold.metrics_file, pandas.DataFrame(history).to_csv(index=False))
-
-
-def finish(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> dict:
-    """Predict the held-out faces and write the fold's figures; the summary comes last and marks the fold as finished."""
-    folder = run.fold(data.fold)
+def predict_held_out(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> dict:
+    """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures."""
     points_px, spread_px = predict_points(state.averaged, run.store, data.held_out_rows, run.config, run.faces.markup)
-    folder.write_oof(data.held_out_rows, points_px, spread_px)
-    summary = {
+    run.fold(data.fold).write_oof(data.held_out_rows, points_px, spread_px)
+    return {
         "fold": data.fold,
         "faces": len(data.held_out_rows),
         **held_out_figures(points_px, run, data),
@@ -149,8 +163,3 @@ def finish(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> 
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "parameters": count_parameters(state.averaged),
     }
-    # The optimizer's state is two thirds of the file and of no use any more.
-    push_checkpoint(folder, {"averaged": state.averaged.state_dict(), "history": history})
-    write_text(folder.summary_file, json.dumps(summary, indent=1))
-    folder.previous_checkpoint.unlink(missing_ok=True)
-    return summary

@@ -8,7 +8,7 @@ import torch
 
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
-from foldmark.core.files import digest, read_record, write_text
+from foldmark.core.files import digest, lock_file, read_record, write_text
 from foldmark.models.device import Speed, Step, describe_device, measure_speed
 from foldmark.runs.run import Run
 from foldmark.train.state import new_state, training_step
@@ -20,16 +20,19 @@ def choose_speed(run: Run, device: torch.device) -> Speed:
     """The way to compute that this run was begun with, because resuming must not change it; for a new run the fastest one here,
     measured once for models of its kind."""
     path, points = run.folder.speed_file(device.type), run.faces.markup.count
-    speed = read_speed(path)
-    if speed is None:
+    # One process measures, undisturbed, and the others take its result.
+    with lock_file(run.places.cache / "speed"):
+        speed = read_speed(path)
+        if speed:
+            return speed
+        if any(run.folder.path.glob("fold*/last.pt")):
+            log.info(f"{path}: not there or damaged, so folds that are resumed may end with other last bits.")
         kind = [run.config.model.model_dump(), run.config.crop.size, run.config.train.batch, points, describe_device(device)]
         measured = run.places.cache / f"speed-{digest(kind)}.json"
-        speed = read_speed(measured)
-        if speed is None:
-            speed = measure_training(run.config, points, device)
-            write_text(measured, speed.model_dump_json(indent=1))
-        write_text(path, speed.model_dump_json(indent=1))
-    return speed
+        speed = read_speed(measured) or measure_training(run.config, points, device)
+        for file in (measured, path):
+            write_text(file, speed.model_dump_json(indent=1))
+        return speed
 
 
 def read_speed(path: Path) -> Speed | None:

@@ -106,6 +106,10 @@ def update_average(averaged: nn.Module, model: nn.Module, decay: float, step: in
             count.copy_(now)
 
 
+def is_finite(model: nn.Module) -> bool:
+    return all(bool(values.isfinite().all()) for values in model.state_dict().values())
+
+
 def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
     """Linear warm-up, then a half cosine to nearly zero, or constant."""
     warmup = train.warmup * steps
