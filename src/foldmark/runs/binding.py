@@ -32,8 +32,7 @@ def describe_fold(config: Config, faces: Faces, folds: np.ndarray, fold: int) ->
         settings.get(section, {}).pop(name, None)
     order = sorted(range(len(faces)), key=lambda row: (faces.pictures[row], faces.boxes_px[row].tolist()))
     names = [faces.pictures[row] for row in order]
-    arrays = [] if faces.points_px is None else [faces.points_px]
-    contents = [np.ascontiguousarray(array[order], np.float64).tobytes() for array in (faces.boxes_px, *arrays)]
+    contents = [np.ascontiguousarray(array[order], np.float64).tobytes() for array in (faces.boxes_px, faces.points_px)]
     return {
         "config": digest({section: keys for section, keys in settings.items() if keys}),
         "faces": digest([names, *(hashlib.sha256(content).hexdigest() for content in contents)]),
