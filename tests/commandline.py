@@ -50,6 +50,18 @@ def run_in_process(folder: Path, *arguments: object, **changes: str) -> subproce
         return subprocess.CompletedProcess(command, code, _text(out), _text(err))
 
 
+def become_foldmark(folder: Path, said: Path, *arguments: object) -> None:
+    """Turn this process, which was forked for it, into `foldmark ...` in a folder; what it prints goes into the file `said`."""
+    with said.open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
+    _set_environment(environment())
+    os.chdir(folder)
+    sys.argv = ["foldmark", *map(str, arguments)]
+    main()
+
+
 def _exit_code() -> int:
     try:
         main()
