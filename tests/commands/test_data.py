@@ -354,7 +354,7 @@ def test_make_data_hands_its_variables_over_as_they_are(tmp_path):
     command.write_text('#!/bin/sh\necho "command=$*"; env\n')
     command.chmod(0o755)
     (tmp_path / ".venv/installed").touch()
-    settings = ["DATA_ROOT=my data", "IBUG=http://a/b.tar.gz?c=1&d=2", "TEST_LIST=c 'd'.xml", "IMM=`touch hacked` \"e\".zip"]
+    settings = ["DATA_ROOT=my data", "IBUG=http://a/b.tar.gz?c=1&d=2", "TEST_LIST=c 'd'.xml", 'IMM=`touch hacked` "e".zip']
     done = subprocess.run(["make", "data", *settings], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {"command=data", *(f"FOLDMARK_{setting}" for setting in settings)} <= set(done.stdout.splitlines())

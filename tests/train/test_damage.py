@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
+from foldmark.core.errors import UserError
 from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.runs.run_folder import FoldFolder
 from tests.conftest import assert_refused
 
 FOLDS = ("fold0", "fold1")
@@ -217,3 +220,14 @@ def test_the_files_of_a_fold_are_bound_together(run):
         assert summary["binding"] == load_checkpoint(run / fold / "last.pt")["binding"]
         assert set(summary["files"]) == {"last.pt", "oof.npz", "metrics.csv"}
         assert np.load(run / fold / "oof.npz")["points_px"].shape[1:] == (68, 2)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_best_epoch_is_read_from_the_metrics_which_are_named_where_they_are_lost(run, damage):
+    fold = FoldFolder(run / "fold0")
+    metrics = pandas.read_csv(fold.metrics_file)
+    assert fold.best_epoch() == (1, pytest.approx(metrics["nme"].min()))
+    damage(fold.metrics_file)
+    if damage is not cut_short:
+        with pytest.raises(UserError, match=r"fold0/metrics\.csv: is missing or damaged; run make train"):
+            fold.best_epoch()

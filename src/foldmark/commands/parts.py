@@ -98,7 +98,7 @@ class Trained:
 
     @property
     def curve(self) -> Curve:
-        return Curve(self.setting.label, [pandas.read_csv(run.fold(0).metrics_file) for run in self.runs])
+        return Curve(self.setting.label, [run.fold(0).read_metrics() for run in self.runs])
 
     def figures(self, key: str) -> np.ndarray:
         return np.array([summary[key] for summary in self.summaries])

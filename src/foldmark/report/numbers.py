@@ -66,12 +66,13 @@ def summary(results: Results) -> tuple[str, Section]:
 def curves(results: Results) -> Section:
     pictures = []
     for run in results.runs:
-        tables = [pandas.read_csv(fold.metrics_file) for fold in run.folder.finished]
+        tables = [fold.read_metrics() for fold in run.folder.finished]
         path = results.folder.figures / f"curves-{run.folder.name}.svg"
         draw_curves(path, metric_panels(Curve("", tables)))
         last = [table["nme"].dropna().iloc[-1] for table in tables]
         described = f"Curves by epoch; held-out NME at the end between {min(last):.2f} and {max(last):.2f} % over the folds."
-        caption = f"{run.folder.name}: each fold thin, their mean thick, their range as a band."
+        best = ", ".join(f"{fold.number}: {fold.best_epoch()[0]}" for fold in run.folder.finished)
+        caption = f"{run.folder.name}: each fold thin, their mean thick, their range as a band. Best epoch of fold {best}."
         pictures.append(Picture(path, caption, described))
     text = (
         "Training figures are of augmented faces and the net in training; held-out ones of its averaged weights in one look at a "

@@ -67,17 +67,10 @@ class WandbListener(Listener):
         rows, points_px, _ = self.folder.read_oof()
         show_oof(self.tracker, self.run, rows, points_px)
         figures = {key: summary[key] for key in ("seconds", "parameters")}
-        best = best_epoch(pandas.read_csv(self.folder.metrics_file))
-        summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, **best)
+        epoch, nme = self.folder.best_epoch()
+        summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, best_epoch=epoch, best_epoch_nme=nme)
         figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
         log_model(self.tracker, self.run.places, self.folder, figures)
-
-
-def best_epoch(metrics: pandas.DataFrame) -> dict[str, float]:
-    """The epoch with the lowest held-out NME of metrics.csv, and that NME. No model of that epoch is kept: chosen on the
-    held-out faces, its figure would flatter."""
-    row = metrics.loc[metrics["nme"].idxmin()]
-    return {"best_epoch": int(row["epoch"]), "best_epoch_nme": float(row["nme"])}
 
 
 def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:

@@ -11,17 +11,22 @@ fold0/oof.npz        out-of-fold (OOF) predictions: rows (n,), points_px (n, k, 
 fold0/summary.json   the fold's figures; a fold is finished when this file is there
 """
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, with_overrides
 from foldmark.core.errors import UserError
-from foldmark.core.files import atomic_path, write_text
+from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, write_text
 from foldmark.core.yaml_values import read_yaml
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,25 @@ class FoldFolder:
     @property
     def consistency_file(self) -> Path:
         return self.path / "consistency.json"
+
+    def read_metrics(self) -> "DataFrame":
+        """metrics.csv, a row an epoch. Raises UserError where it is missing or damaged."""
+        import pandas  # takes half a second
+
+        try:
+            metrics = pandas.read_csv(io.BytesIO(read_bytes(self.metrics_file, 64 * MEGABYTE)))
+            if {"epoch", "nme"} <= set(metrics) and metrics["nme"].notna().any():
+                return metrics
+        except (OSError, ValueError):
+            pass
+        raise UserError(f"{self.metrics_file}: is missing or damaged; run make train again, which writes it anew.")
+
+    def best_epoch(self) -> tuple[int, float]:
+        """The epoch with the lowest held-out NME, and that NME in percent. No model of it is kept: chosen on the held-out faces,
+        its figures would flatter."""
+        metrics = self.read_metrics()
+        best = metrics.loc[metrics["nme"].idxmin()]
+        return int(best["epoch"]), float(best["nme"])
 
     @property
     def finished(self) -> bool:
