@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, find_ibug
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.data.sets import find_data
+from tests.commandline import start_process
 from tests.conftest import REPOSITORY, assert_refused
 from tests.data.test_imm import asf
 from tests.file_server import Behaviour, serving
@@ -72,8 +72,7 @@ def start(workplace):
     processes = []
 
     def run(*arguments: object) -> subprocess.Popen:
-        command = [sys.executable, "-c", "from foldmark.cli import main; main()", "data", *map(str, arguments)]
-        processes.append(subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        processes.append(start_process(workplace, "data", *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
         return processes[-1]
 
     yield run
