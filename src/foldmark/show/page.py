@@ -1,26 +1,29 @@
-"""Pages to read and hand in: one HTML file with its pictures inside, that opens from disk without a network."""
+"""Pages to read and hand in: one HTML file with its pictures inside, which needs no network."""
 
-import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader
+from pydantic import BaseModel
 
-from foldmark.core.files import write_text
+from foldmark.core.errors import UserError
+from foldmark.core.files import read_record, write_text
+from foldmark.show.terminal import plain_text
 
 KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 WIDEST = 2000  # pixels; larger pictures are shrunk into the page
 WEBP_QUALITY = 84
-PHOTO_SHARE = 0.25  # a PNG that WebP makes this much smaller is a photo; lines and letters stay PNG, and sharp
+PHOTO_SHARE = 0.25  # a PNG that WebP makes this much smaller is a photo; drawings stay PNG, and sharp
+SECTIONS_FILE = "sections.json"  # beside a page: its sections as data
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, SVG or JPEG file, what it shows and, where that is not enough, what a screen reader says instead."""
+    """A PNG, SVG or JPEG file, its caption and, where that is not enough, a description for screen readers."""
 
     file: Path
     caption: str
@@ -37,8 +40,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class FacePicture:
-    """A face that can be enlarged, with points (k, 2) in its pixels over it that can be shown and hidden: the truth, the
-    prediction or both. `jpeg` is the picture, `lines` join the points."""
+    """A face that can be enlarged, with points (k, 2) in its pixels that can be shown and hidden: the truth, the prediction or
+    both. `jpeg` is the picture, `lines` join the points."""
 
     name: str
     jpeg: bytes
@@ -74,8 +77,8 @@ def _place(point: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with, in this order where given, text, pictures, a table, small pictures in a grid, faces to enlarge, commands,
-    and long listings, which fold away under their titles."""
+    """A heading and, in this order where given, text, pictures, a table, small pictures in a grid, faces to enlarge, commands,
+    and long listings folded under their titles."""
 
     title: str
     text: str = ""
@@ -89,39 +92,98 @@ class Section:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of a report: sections or, where the part has a page of its own, the HTML of that page's sections."""
+    """A part of a report."""
 
     title: str
     sections: Sequence[Section] = ()
-    html: str = ""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What a report leaves out, and the make target that makes it, with its own variables."""
+    """What a report leaves out, and the make target (with its own variables) that makes it."""
 
     what: str
     command: str
 
 
+class _StoredPicture(BaseModel):
+    file: Path  # relative to the page's folder
+    caption: str
+    described: str = ""
+
+
+class _StoredSection(BaseModel):
+    title: str
+    text: str = ""
+    pictures: list[_StoredPicture] = []
+    table: list[dict[str, str]] = []
+    grid: list[_StoredPicture] = []
+    commands: str = ""
+    listings: dict[str, str] = {}
+
+
+class _StoredPage(BaseModel):
+    title: str
+    sections: list[_StoredSection]
+
+
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write a page, and beside it its sections without their faces, as data that `read_chapter` reads."""
     write_text(path, _environment().get_template("page.html").render(title=title, sections=sections))
+    relative = [
+        replace(
+            section,
+            pictures=[replace(picture, file=picture.file.relative_to(path.parent)) for picture in section.pictures],
+            grid=[replace(picture, file=picture.file.relative_to(path.parent)) for picture in section.grid],
+        )
+        for section in sections
+    ]
+    page = _StoredPage.model_validate({"title": title, "sections": relative}, from_attributes=True)
+    write_text(path.with_name(SECTIONS_FILE), page.model_dump_json(indent=1))
+
+
+def read_chapter(folder: Path, mend: str) -> Chapter:
+    """The page in this folder as a chapter of a report. Raises UserError that ends with the mend where the page or one of its
+    pictures is missing or damaged."""
+    page = read_record(folder / SECTIONS_FILE, _StoredPage, mend)
+
+    def read(stored: _StoredPicture) -> Picture:
+        file = folder / stored.file
+        if not (file.resolve().is_relative_to(folder.resolve()) and is_picture(file)):
+            raise UserError(f"{file}: missing or damaged; {mend}.")
+        return Picture(file, stored.caption, stored.described)
+
+    sections = [
+        Section(
+            title=stored.title,
+            text=stored.text,
+            pictures=[read(picture) for picture in stored.pictures],
+            table=stored.table,
+            grid=[read(picture) for picture in stored.grid],
+            commands=stored.commands,
+            listings=stored.listings,
+        )
+        for stored in page.sections
+    ]
+    return Chapter(page.title, sections)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether this is a file that a page can show."""
+    try:
+        content = path.read_bytes() if path.is_file() and path.suffix in KINDS else b""
+    except OSError:
+        return False
+    return bool(content) and (path.suffix == ".svg" or _decode(content) is not None)
+
+
+def _decode(content: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
 
 
 def write_report(path: Path, title: str, lead: str, chapters: Sequence[Chapter], missing: Sequence[Missing]) -> None:
     template = _environment().get_template("report.html")
     write_text(path, template.render(title=title, lead=lead, chapters=chapters, missing=missing))
-
-
-def page_sections(path: Path) -> tuple[str, str]:
-    """Title and sections of a page that `write_page` wrote, as HTML to stand in a report: headings one level lower, photos
-    made smaller."""
-    text = path.read_text(encoding="utf-8")
-    title = re.search(r"<h1>(.*?)</h1>", text, re.DOTALL)
-    sections = "\n".join(re.findall(r"<section.*?</section>", text, re.DOTALL))
-    lowered = re.sub(r"(</?h)2>", r"\g<1>3>", sections)
-    smaller = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: data_uri(b64decode(found[1]), "image/png"), lowered)
-    return title[1] if title else path.parent.name, smaller
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -132,7 +194,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def _lighter(png: bytes) -> tuple[bytes, str]:
     """A PNG as WebP where it is a photo, and no wider than a page can use."""
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    picture = _decode(png)
     if picture is None:
         return png, "image/png"
     if picture.shape[1] > WIDEST:
@@ -144,6 +206,14 @@ def _lighter(png: bytes) -> tuple[bytes, str]:
 
 
 def _environment() -> Environment:
-    environment = Environment(loader=PackageLoader("foldmark.show"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("foldmark.show")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_plain_lines)
     environment.tests["figure"] = lambda value: value.lstrip("+-")[:1].isdigit()
     return environment
+
+
+def _plain_lines(value: object) -> object:
+    """Text without control characters, which names may hold; pages of others should not have this machine's paths, either."""
+    if type(value) is not str or value.startswith("data:"):
+        return value
+    return "\n".join(map(plain_text, value.split("\n")))
