@@ -70,6 +70,8 @@ def show_ledger(session: Session) -> None:
 def upload_csv(csv: Path, data: Data, crop: CropConfig, competition: str | None, message: str) -> bool:
     """Check a competition file again and upload it; True if it was uploaded. Prints what is missing for that, if anything is.
     Raises UserError for a file with a defect and when the upload fails."""
+    if not csv.is_file():
+        raise UserError(f"{csv}: is not a file; move it away and run make csv.")
     sha256 = file_sha256(csv)
     pick_format(data.set).check(csv, data.test, crop)
     obstacle = (

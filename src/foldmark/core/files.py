@@ -103,7 +103,7 @@ def _hold(lock_path: Path, held: Path, busy: str | None) -> Iterator[None]:
     except Timeout:
         raise UserError(f"{held}: {busy}; wait for it, or stop it.") from None
     except OSError as error:
-        raise explained(error, held) from error
+        raise explained(error, lock_path) from error
     try:
         yield
     finally:

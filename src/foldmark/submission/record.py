@@ -158,6 +158,8 @@ def csv_state(csv: Path, experiments: list[ExperimentRecord], data: Data) -> Csv
     """The state of a competition file, if `experiments` are what it would be made from now."""
     if not csv.exists():
         return CsvState()
+    if not csv.is_file():
+        return CsvState(edited=True, reason="is not a file")
     if not record_path(csv).is_file():
         return CsvState(edited=True, reason="has no record of what it was made from")
     try:
