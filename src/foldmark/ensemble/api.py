@@ -127,7 +127,7 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     markups = [_markup(config) for config in configs]
     if len({(markup.name, markup.count) for markup in markups}) > 1:
         raise UserError(f"{', '.join(str(folder.path) for folder in folders)}: learned different points; they cannot be blended.")
-    fit = find_fit(folders, None if data_root is None else _training_faces(folders[0], configs[0], Path(data_root)))
+    fit = find_fit(folders, lambda: None if data_root is None else _training_faces(folders[0], configs[0], Path(data_root)))
     where = pick_device(device)
     members = []
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):

@@ -4,7 +4,7 @@ Both are fitted on out-of-fold predictions and their truth, and kept as `runs/<n
 data set: `train` writes it for its experiment, `csv` for a blend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,15 +89,16 @@ def read_fit(path: Path) -> EnsembleFit:
     return read_record(path, EnsembleFit, "remove it and run make csv")
 
 
-def find_fit(folders: Sequence[RunFolder], faces: Faces | None) -> EnsembleFit:
+def find_fit(folders: Sequence[RunFolder], read_faces: Callable[[], Faces | None]) -> EnsembleFit:
     """The kept fit of the blend of these runs or, where none holds for their finished folds, one made now on the faces that they
-    learn. Writes nothing. Raises UserError if there is neither."""
+    learn, read only then. Writes nothing. Raises UserError if there is neither."""
     for folder in folders:
         folder.require_finished()
     for path in _kept_fits(folders):
         fit = read_fit(path)
         if fit.holds_for(folders):
             return fit
+    faces = read_faces()
     if faces is None:
         raise UserError(
             f"{', '.join(str(folder.path) for folder in folders)}: no ensemble.json holds for the finished folds, so the "
