@@ -125,8 +125,9 @@ def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
     with _change(path) as ledger:
         row = ledger.row(csv_file)
         if row is None:
-            noted = ", ".join(row["file"] for row in ledger.rows) or "nothing yet"
-            raise UserError(f"{csv_file}: not in {path}, where make csv noted {noted}; name one of these with FILE=...")
+            noted = ", ".join(row["file"] for row in ledger.rows)
+            mend = f"it has {noted}; name one of these with FILE=..." if noted else "it has no row yet; run make csv first."
+            raise UserError(f"{csv_file}: not in {path}, where make csv notes each file: {mend}")
         if not csv_file.is_file():
             raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
         if not file_sha256(csv_file).startswith(row["sha256"]):
