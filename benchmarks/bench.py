@@ -31,6 +31,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
+from foldmark.data.decode import FORMATS
 from foldmark.models.device import peak_memory_mb, pick_device, synchronise
 from foldmark.models.inference import predict_points
 from foldmark.runs.experiment import Experiment, Session
@@ -58,7 +59,7 @@ class TutorialFaces(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = self.rows[index]
         left, top, width, height = self.faces.boxes_px[row]
-        picture = Image.open(self.faces.path(row)).convert("RGB")
+        picture = Image.open(self.faces.path(row), formats=FORMATS).convert("RGB")
         picture = functional.to_grayscale(picture)
         face = functional.crop(picture, int(top), int(left), int(height), int(width))
         face = functional.resize(face, [self.size[1], self.size[0]])

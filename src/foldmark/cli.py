@@ -108,8 +108,9 @@ def _command(*options: Callable) -> Callable:
 def data(given: Given) -> None:
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
     from foldmark.commands.data import fetch
+    from foldmark.core.files import expand_user
 
-    root = Path(given.data_root).expanduser() if given.data_root else given.session().places.data
+    root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else given.session().places.data
     fetch(root, {"IBUG": given.ibug, "TEST_LIST": given.test_list, "IMM": given.imm})
 
 

@@ -1,14 +1,22 @@
 """No photo is ever split over folds, and the split file can be read, edited and reused."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.model_selection import KFold
 
+from foldmark.core.config import FoldsConfig
 from foldmark.core.errors import UserError
-from foldmark.data.folds import group_faces, hold_out_last, make_folds, read_split, write_split
+from foldmark.data.folds import group_faces, hold_out_last, make_folds, make_split, read_split, write_split
 from foldmark.data.ibug import photo_name, read_ibug
+from foldmark.data.lookalikes import find_alike, inspect_faces
+from foldmark.data.sets import find_data
+from foldmark.runs.experiment import Settings, make_experiment
+from foldmark.runs.places import Places
+from foldmark.runs.run import open_run
 
 
 @pytest.mark.parametrize(
@@ -143,3 +151,57 @@ def test_a_split_file_that_does_not_fit_is_refused(faces, tmp_path, change, word
     edited(path, change)
     with pytest.raises(UserError, match=word):
         read_split(path, faces)
+
+
+def test_on_real_faces_photos_that_look_alike_share_a_fold(real_faces, real_groups):
+    sights = inspect_faces(real_faces)
+    groups = group_faces(real_faces, sights)
+    # What was one group before is one still.
+    assert len(set(zip(real_groups.tolist(), groups.tolist(), strict=True))) == len(set(real_groups))
+    folds = make_split(real_faces, FoldsConfig(), groups)
+    pairs = np.array(find_alike(sights))
+    assert (real_groups[pairs[:, 0]] != real_groups[pairs[:, 1]]).sum() > 40
+    assert (folds[pairs[:, 0]] == folds[pairs[:, 1]]).all()
+    assert np.ptp(np.bincount(folds)) <= 20
+
+
+def near_copy(faces, source, target):
+    size = tuple(faces.sizes_px[target].astype(int))
+    with Image.open(faces.path(source)) as picture:
+        picture.resize((150, 150)).resize(size).save(faces.path(target), quality=60)
+
+
+def open_folds(faces_root, workplace, *overrides):
+    places = Places(workplace)
+    settings = Settings("synthetic", "mine", ["crop.size=32", *overrides])
+    data = find_data(faces_root, "ibug")
+    run = open_run(places, "mine", make_experiment(places, settings, data).config, data)
+    return run.folds, [row["group"] for row in csv.DictReader(run.folder.split_file.open())]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_default_split_joins_a_near_copy_and_shows_it_by_the_group(faces, data_root, workplace, alike):
+    # A face and its twin and, of another photo, a face that is a near copy of it.
+    first = [row for row in range(len(faces)) if faces.groups[row] == faces.groups[0]]
+    others = [row for row in range(len(faces)) if faces.groups[row] != faces.groups[0]]
+    near_copy(faces, first[0], others[0])
+    folds, groups = open_folds(data_root, workplace, "folds.count=12", f"folds.alike={str(alike).lower()}")
+    assert (groups[first[0]] == groups[others[0]]) is alike
+    if alike:
+        assert folds[first[0]] == folds[others[0]]
+
+
+def test_a_split_that_is_there_is_kept_whatever_looks_alike(faces, data_root, workplace):
+    folds, _ = open_folds(data_root, workplace)
+    apart = next(row for row in range(len(faces)) if folds[row] != folds[0])
+    near_copy(faces, 0, apart)
+    assert np.array_equal(open_folds(data_root, workplace)[0], folds)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX systems have pipes in folders")
+def test_a_split_file_that_is_a_pipe_or_a_folder_is_refused(faces, tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name, word in (("pipe.csv", "a pipe"), ("folder.csv", "a folder")):
+        with pytest.raises(UserError, match=word):
+            read_split(tmp_path / name, faces)

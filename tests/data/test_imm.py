@@ -91,7 +91,7 @@ def test_what_is_wrong_with_a_file_is_named(one_face, content, words):
     assert "01-1m.asf" in str(refused.value)
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), (b"", "damaged or no picture"), (b"text", "no picture")])
+@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), (b"", "is not a picture"), (b"text", "is not a picture")])
 def test_what_is_wrong_with_a_picture_is_named(one_face, content, words):
     (one_face / "01-1m.jpg").unlink()
     if content is not None:

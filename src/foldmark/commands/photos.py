@@ -17,7 +17,7 @@ import pandas
 
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
-from foldmark.core.files import digest, write_text
+from foldmark.core.files import digest, expand_user, write_text
 from foldmark.data.crops import cut
 from foldmark.data.decode import colour_photo, read_grey, read_photo
 from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
@@ -69,13 +69,13 @@ def predict_sources(session: Session, given: Any) -> None:
         name, runs = "+".join(Path(one).name for one in given.run), list(given.run)
     else:
         name, runs = find_trained(places, Settings(given.config or None, given.name or None))
-    sources = [Path(source).expanduser() for source in given.source]
-    out = given.out or places.photos / name
+    sources = [expand_user(Path(source), "PHOTOS") for source in given.source]
+    out = expand_user(given.out, "--out") if given.out else places.photos / name
     refuse_writing_into(sources, out)
     photos = find_photos(sources, given.box or None)
     if any(photo.boxes_px is None for photo in photos):
         detector()
-    data_root = Path(given.data_root).expanduser() if given.data_root else places.data
+    data_root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else places.data
     predict_photos(Asked(photos, runs, name, out, given.draw), session.device, data_root)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import expand_user
 from foldmark.data.sets import Data
 from foldmark.runs.experiment import Experiment, Session, Settings, data_set_of, make_experiment
 from foldmark.runs.places import Places
@@ -24,7 +25,7 @@ def read_settings(given: Any) -> Settings:
 def open_data(given: Any, kind: str) -> Data:
     """The data set of this kind below the user's DATA_ROOT, or synthetic faces, which are announced."""
     places = make_session(given).places
-    root = Path(given.data_root).expanduser() if given.data_root else places.data
+    root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else places.data
     data = load_data(root, kind, places.cache, show_progress)
     if data.synthetic:
         console.print(synthetic_notice(root, data))

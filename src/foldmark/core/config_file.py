@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foldmark.core.config import Config, with_overrides
 from foldmark.core.errors import UserError
+from foldmark.core.files import expand_user
 from foldmark.core.yaml_values import read_yaml
 
 
@@ -39,7 +40,7 @@ def load_variants(name: str, folder: Path, overrides: Sequence[str] = ()) -> dic
 def config_path(name: str, folder: Path) -> Path:
     """The file of a config: that path if the name ends as a YAML file, else `<name>.yaml` in the folder. Raises UserError, which
     names the nearest config, where there is none."""
-    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = expand_user(Path(name), "CONFIG") if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if path.is_file():
         return path
     known = sorted(file.stem for file in folder.glob("*.yaml"))

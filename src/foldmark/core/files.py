@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +38,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise explained(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is none, or the name too long
+            temporary.unlink(missing_ok=True)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -159,16 +160,28 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+_MENDS = {
+    errno.ENAMETOOLONG: "the name is too long for this disk; shorten it",
+    errno.ELOOP: "a link on the way leads back to itself; remove that link",
+    errno.EFBIG: "the file would be larger than this disk or ulimit -f allows; raise the limit, or choose another disk",
+    errno.EIO: "the disk reports an error; check it, or choose another disk",
+}
+
+
 def explained(error: OSError, path: Path) -> Exception:
     """The UserError for what the disk says about `path`, or `error` itself where the user cannot mend it."""
-    if error.errno == errno.ENOSPC:
-        return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    code = error.errno
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        full = "the disk is full" if code == errno.ENOSPC else "your quota on this disk is used up"
+        return UserError(f"{path}: {full}, nothing was changed; make room and run the same command again.")
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"{path}: no permission to write here; choose a folder of your own.")
-    if error.errno == errno.EISDIR:
-        return UserError(f"{path}: a folder stands where this file should be; move that folder away.")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+    if code in (errno.ENOTDIR, errno.EEXIST):
         return UserError(f"{path}: a file stands where its folder should be; move that file away.")
+    if code in (errno.EISDIR, errno.ENOTEMPTY):
+        return UserError(f"{path}: a folder stands where this file should be; move that folder away.")
+    if code in _MENDS:
+        return UserError(f"{path}: {_MENDS[code]}.")
     return error
 
 

@@ -4,7 +4,7 @@ A store crop is larger than what the net sees by a margin, so that augmentation 
 into an edge. Its affine maps the original picture to the store crop exactly; the way back is the inverse.
 """
 
-import json
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,17 +14,29 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pydantic import BaseModel
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import atomic_path, digest, lock_folder, require_space, write_text
+from foldmark.core.files import atomic_path, digest, file_sha256, lock_folder, read_record, require_space, write_text
 from foldmark.core.progress import Done, Progress, no_progress
 from foldmark.data.decode import read_grey
 
 # Part of the key of every store: raise it when the cutting below changes.
 FORMAT = 1
+MOST_WINDOW_PIXELS = 400_000_000
+
+
+log = logging.getLogger(__name__)
+
+
+class StoreNotes(BaseModel):
+    """What stands beside a store: the digest of its pixels, and row -> what is wrong with its picture."""
+
+    sha256: str
+    damaged: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -95,21 +107,37 @@ def open_store(
     """
     key = digest([FORMAT, config.model_dump(), [_fingerprint(faces, row) for row in range(len(faces))]])
     pixels, notes = cache / f"crops-{key}.u8", cache / f"crops-{key}.json"
-    if not _is_whole(pixels, notes, faces, config):
+    damaged = _read_whole(pixels, notes, faces, config)
+    if damaged is None:
         # Folds may be trained side by side: one process builds, the others wait for it.
         with lock_folder(cache / "building", None):
-            if not _is_whole(pixels, notes, faces, config):
+            damaged = _read_whole(pixels, notes, faces, config)
+            if damaged is None:
                 with progress("cutting out faces", len(faces)) as done:
-                    damaged = _build(pixels, _cut_all(faces, config, workers), _bytes(faces, config), done)
-                write_text(notes, json.dumps(damaged))
+                    damaged = _build(pixels, _cut_all(_jobs(faces, config), workers), _bytes(faces, config), done)
+                write_text(notes, StoreNotes(sha256=file_sha256(pixels), damaged=damaged).model_dump_json())
     px_to_store = np.stack([_cut(box_px, config)[1] for box_px in faces.boxes_px])
-    damaged = {int(row): problem for row, problem in json.loads(notes.read_text()).items()}
     return CropStore(pixels, store_size(config), px_to_store, damaged)
 
 
-def _is_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> bool:
+def _read_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> dict[int, str] | None:
+    """What is damaged in a store that is there whole; None where there is none, or one that has to be built anew."""
     # The notes are written last: where they are, the store is complete.
-    return notes.is_file() and pixels.is_file() and pixels.stat().st_size == _bytes(faces, config)
+    if not notes.exists() and not pixels.exists():
+        return None
+    try:
+        stored = read_record(notes, StoreNotes, "")
+        same = pixels.is_file() and pixels.stat().st_size == _bytes(faces, config) and file_sha256(pixels) == stored.sha256
+        same = same and all(0 <= row < len(faces) for row in stored.damaged)
+    except (UserError, OSError):
+        same = False
+    if not same:
+        log.info("%s: not whole; the faces are cut out anew", pixels)
+        return None
+    # A picture may have become readable without being changed.
+    jobs = _jobs(faces, config)
+    mended = any(_cut_one(jobs[row])[1] != problem for row, problem in stored.damaged.items())
+    return None if mended else stored.damaged
 
 
 def _bytes(faces: Faces, config: CropConfig) -> int:
@@ -186,7 +214,8 @@ def misfit(size: tuple[int, int], stated_size: tuple[float, float], window: tupl
         return f"is {size[0]}x{size[1]} pixels, but the label file says {stated_size[0]:g}x{stated_size[1]:g}"
     left, top, width, height = window
     # A typing error in a box must not ask for terabytes of padding, nor give a crop without a pixel of the picture.
-    if max(width, height) > 20 * max(size) or left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0:
+    far_off = left >= size[0] or top >= size[1] or left + width <= 0 or top + height <= 0
+    if far_off or max(width, height) > 20 * max(size) or width * height > MOST_WINDOW_PIXELS:
         return f"has a box that does not fit it (the crop would be {width}x{height} pixels at {left}, {top})"
     return ""
 
@@ -220,12 +249,15 @@ def _fingerprint(faces: Faces, row: int) -> list:
     return [str(faces.path(row).absolute()), content, faces.boxes_px[row].tolist(), faces.sizes_px[row].tolist()]
 
 
-def _cut_all(faces: Faces, config: CropConfig, workers: int | None) -> Iterator[tuple[bytes, str]]:
-    workers = workers or os.cpu_count() or 1
-    jobs = [
+def _jobs(faces: Faces, config: CropConfig) -> list[tuple]:
+    return [
         (faces.path(row), tuple(faces.sizes_px[row]), _cut(faces.boxes_px[row], config)[0], store_size(config))
         for row in range(len(faces))
     ]
+
+
+def _cut_all(jobs: list[tuple], workers: int | None) -> Iterator[tuple[bytes, str]]:
+    workers = workers or os.cpu_count() or 1
     if workers == 1 or len(jobs) < 64:
         yield from map(_cut_one, jobs)
         return

@@ -8,6 +8,7 @@ never held out: every fold trains on them.
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from scipy.sparse.csgraph import connected_components
 from foldmark.core.config import FoldsConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import write_text
+from foldmark.core.files import MEGABYTE, read_bytes, write_text
 from foldmark.data.decode import picture_bytes
 from foldmark.data.lookalikes import Sight, find_alike
 
+LARGEST = 256 * MEGABYTE  # of a split file
 COLUMNS = ["picture", "box", "source", "group", "fold"]
 
 
@@ -99,7 +101,7 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
     Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group is in two folds.
     """
     try:
-        table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        table = pandas.read_csv(BytesIO(read_bytes(path, LARGEST)), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: the split file cannot be read ({' '.join(str(error).split())}).") from None
     if not len(table) or not set(COLUMNS) <= set(table.columns):

@@ -12,12 +12,14 @@ import numpy as np
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
+from foldmark.core.files import MEGABYTE, read_bytes
 from foldmark.core.markup import IBUG68, Markup
 from foldmark.data.labels import find_folder, plain_number, refuse_links_outside
 
 IBUG_FOLDER = "ibug_300W_large_face_landmark_dataset"
 TRAIN_XML = "labels_ibug_300W_train.xml"
 TEST_XML = "labels_ibug_300W_test_parsed.xml"
+LARGEST = 512 * MEGABYTE  # the published training list has 13
 
 # In these sources several faces of one photo are files of their own, told apart by a trailing number; in lfpw the
 # number is the photo's name.
@@ -94,8 +96,7 @@ def _images(xml: Path) -> list[tuple[Attributes, list[tuple[Attributes, list[Att
     parser.StartElementHandler = start
     parser.StartDoctypeDeclHandler = refuse
     try:
-        with xml.open("rb") as file:
-            parser.ParseFile(file)
+        parser.Parse(read_bytes(xml, LARGEST), True)
     except FileNotFoundError:
         raise UserError(f"{xml}: no such file; unpack the whole iBUG archive, or point DATA_ROOT at its parent.") from None
     except OSError as error:

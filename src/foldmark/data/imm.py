@@ -2,14 +2,16 @@
 V, each with an `.asf` file of 58 points."""
 
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
+from foldmark.core.files import MEGABYTE, read_bytes
 from foldmark.core.markup import IMM58
+from foldmark.data.decode import picture_size
 from foldmark.data.labels import find_folder, plain_number, refuse_links_outside
 
 IMM_FOLDER = "imm_face_db"
@@ -41,7 +43,10 @@ def read_imm(folder: Path) -> Faces:
             raise UserError(f"{file}: IMM names are person-view-sex, such as 01-1m.asf; rename it or move it away.")
         points_relative, picture = _read_asf(file)
         refuse_links_outside(folder, [picture], file)
-        size = _picture_size(folder / picture, file)
+        try:
+            size = picture_size(folder / picture)
+        except ValueError as problem:
+            raise UserError(f"{folder / picture}: {problem}, though {file.name} names it; restore it.") from None
         pictures.append(picture)
         points.append(points_relative * size)
         sizes.append(size)
@@ -66,7 +71,7 @@ def view_of(picture: str) -> str:
 def _read_asf(file: Path) -> tuple[np.ndarray, str]:
     """Points (58, 2) relative to the picture's width and height, ordered by their number, and the picture's name."""
     try:
-        text = file.read_text(encoding="ascii")
+        text = read_bytes(file, MEGABYTE).removeprefix(BOM_UTF8).decode("ascii")
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{file}: cannot be read as text; fetch or unpack it again.") from None
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -102,13 +107,3 @@ def _picture_name(text: str, file: Path) -> str:
     if Path(text).stem != file.stem or Path(text).name != text:
         raise UserError(f"{file}: names the picture {text!r} where {file.stem}.jpg is expected; correct its last line.")
     return text
-
-
-def _picture_size(picture: Path, file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(picture) as opened:
-            return opened.size
-    except FileNotFoundError:
-        raise UserError(f"{picture}: is missing, though {file.name} names it; restore it.") from None
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise UserError(f"{picture}: is damaged or no picture ({error}); restore it.") from None

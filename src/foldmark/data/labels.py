@@ -29,10 +29,13 @@ def refuse_links_outside(root: Path, pictures: list[str], listed_in: Path) -> No
     folders = {}
     for picture in pictures:
         path = root / picture
-        # Folders are few and slow to resolve, files are many.
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        real = path.resolve() if path.is_symlink() else folders[path.parent]
+        try:
+            # Folders are few and slow to resolve, files are many.
+            if path.parent not in folders:
+                folders[path.parent] = path.parent.resolve()
+            real = path.resolve() if path.is_symlink() else folders[path.parent]
+        except (OSError, RuntimeError):  # a link that leads to itself, by the version of Python
+            raise UserError(f"{listed_in}: {picture!r} is a link that leads nowhere; put the picture itself there.") from None
         if not real.is_relative_to(home):
             raise UserError(
                 f"{listed_in}: {picture!r} leaves the data folder through a link; put the picture itself below {root}."

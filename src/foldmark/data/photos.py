@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import read_text
 from foldmark.data.ibug import read_ibug
 from foldmark.data.labels import plain_number
 from foldmark.data.twins import box_overlap
@@ -48,7 +49,11 @@ def find_photos(sources: list[Path], box: str | None = None) -> list[PhotoSource
     """
     listed = {}
     for source in sources:
-        for photo in _photos_of(source):
+        try:
+            photos = _photos_of(source)
+        except OSError as error:
+            raise UserError(f"{source}: cannot be read ({error.strerror}).") from None
+        for photo in photos:
             # Not resolved: a link keeps the place where the user put it.
             listed.setdefault(Path(os.path.abspath(photo.path)), photo)  # noqa: PTH100
     if not listed:
@@ -95,17 +100,14 @@ def _photos_of(source: Path) -> list[PhotoSource]:
     if source.suffix.lower() == ".xml":
         return _labelled(source)
     if source.is_dir():
-        try:
-            below = [path for path in sorted(source.rglob("*")) if path.is_file()]
-        except OSError as error:
-            raise UserError(f"{source}: cannot be read ({error.strerror}).") from None
+        below = [path for path in sorted(source.rglob("*")) if path.is_file()]
         return [_plain(path) for path in below if not _passed_over(path.relative_to(source))]
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; name a folder of photos, a photo, a list (.txt) or an iBUG .xml.")
     if source.suffix.lower() == LIST:
         try:
-            lines = source.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = read_text(source).splitlines()
+        except UnicodeDecodeError as error:
             raise UserError(f"{source}: cannot be read as a list of pictures ({error}).") from None
         return [_plain(source.parent / line.strip()) for line in lines if line.strip()]
     return [_plain(source)]
@@ -121,12 +123,13 @@ def _passed_over(path: Path) -> bool:
 
 
 def _plain(path: Path) -> PhotoSource:
-    sidecar = path.with_name(path.name + SIDECAR)
-    if not sidecar.is_file():
-        return PhotoSource(path, "", None, "detector")
     try:
-        text = sidecar.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        sidecar = path.with_name(path.name + SIDECAR)
+        # Where the name is too long to exist, there is none.
+        text = read_text(sidecar) if os.path.lexists(sidecar) else None
+        if text is None:
+            return PhotoSource(path, "", None, "detector")
+    except (OSError, ValueError) as error:
         raise UserError(f"{sidecar}: cannot be read ({error}).") from None
     return PhotoSource(path, "", parse_boxes(text, str(sidecar)), "sidecar")
 

@@ -164,9 +164,12 @@ def find_data(root: Path, name: str) -> Data | None:
     Raises UserError for an unknown name, and for a root that does not exist unless it is the default.
     """
     kind = pick_set(name)
-    if not root.is_dir() and root.absolute() != DEFAULT_ROOT.absolute():
-        raise UserError(f"DATA_ROOT={root}: no such folder; give the folder that holds the data set.")
-    folder = kind.find(root)
-    if folder is None:
-        return None
-    return Data(name, folder, synthetic=(folder / SYNTHETIC_NOTE).is_file() or (folder / "synthetic").is_dir())
+    try:
+        if not root.is_dir() and root.absolute() != DEFAULT_ROOT.absolute():
+            raise UserError(f"DATA_ROOT={root}: no such folder; give the folder that holds the data set.")
+        folder = kind.find(root)
+        if folder is None:
+            return None
+        return Data(name, folder, synthetic=(folder / SYNTHETIC_NOTE).is_file() or (folder / "synthetic").is_dir())
+    except OSError as error:
+        raise UserError(f"DATA_ROOT={root}: cannot be read ({error.strerror}); give a folder of your own.") from None

@@ -2,13 +2,14 @@
 them. Each twin's prediction, mirrored back, joins the other's."""
 
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from foldmark.core import geometry
 from foldmark.core.faces import Faces
+from foldmark.data.decode import picture_size
 
 # Twins were boxed by the detector one by one, so their boxes are alike, not equal.
 LEAST_OVERLAP = 0.5
@@ -55,12 +56,9 @@ def picture_sizes(faces: Faces) -> np.ndarray:
     """Width and height (n, 2) of the pictures, from the label file or the picture's header; NaN where neither tells."""
     sizes_px = np.where(faces.sizes_px > 0, faces.sizes_px, np.nan)
     for row in np.flatnonzero(np.isnan(sizes_px).any(axis=1)):
-        try:
-            with Image.open(faces.path(row)) as picture:
-                sizes_px[row] = picture.size
-        except Exception:  # noqa: BLE001, S112
-            # Decoders raise nearly anything on damaged data, and whoever needs the picture itself says what is wrong.
-            continue
+        # Whoever needs the picture itself says what is wrong with it.
+        with suppress(ValueError):
+            sizes_px[row] = picture_size(faces.path(row))
     return sizes_px
 
 

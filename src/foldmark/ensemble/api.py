@@ -20,6 +20,7 @@ from PIL import Image
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
+from foldmark.core.files import expand_user
 from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, cut_crops, join_crops
 from foldmark.data.decode import grey_photo
@@ -144,7 +145,7 @@ def _find_folders(run: str | Path | Sequence[str | Path]) -> list[RunFolder]:
             raise UserError("no run named; name an experiment, such as resnet18.")
         return [folder for one in run for folder in _find_folders(one)]
     places = Places(Path.cwd())
-    for folder in (RunFolder(Path(run).expanduser().absolute()), RunFolder(places.run(str(run)))):
+    for folder in (RunFolder(expand_user(Path(run), "run").absolute()), RunFolder(places.run(str(run)))):
         if folder.config_file.is_file():
             return [folder]
         if folder.ensemble_file.is_file():
