@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from foldmark.core.metrics import bootstrap_interval
+from foldmark.data.sets import find_data
+from tests.change_run import change_oof
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_photos():
@@ -70,11 +72,10 @@ def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, 
     assert done.returncode == 0, done.stderr
     assert (workplace / "submissions" / "best-synthetic.csv").is_file()
     # One that predicts far off is no help.
-    for path in (workplace / "runs" / "flat-synthetic").glob("fold*/oof.npz"):
-        stored = dict(np.load(path))
-        np.savez(path, **{**stored, "points_px": stored["points_px"] + 50})
+    faces = find_data(synthetic_root, "ibug").train
+    change_oof(workplace / "runs/flat-synthetic", faces, lambda points_px: points_px + 50)
     done = foldmark("compare", "--data-root", synthetic_root)
-    assert "Beside it the others weigh nothing. Next: make csv CONFIG=seed" in done.stdout
+    assert "The others get no weight beside it. Next: make csv CONFIG=seed" in done.stdout
     assert len(list(csv.DictReader((workplace / "runs" / "compare.csv").open()))) == 2
 
 

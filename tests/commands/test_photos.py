@@ -26,6 +26,7 @@ from foldmark.data.twins import box_overlap
 from foldmark.ensemble.blend import blend_oof
 from foldmark.ensemble.ensemble import Member, Predicting, ensemble_points
 from foldmark.runs.run_folder import RunFolder
+from tests.change_run import change_oof
 from tests.conftest import REPOSITORY, assert_refused
 
 
@@ -167,15 +168,12 @@ def test_an_image_or_box_that_cannot_be_used_is_refused(predictor, image, boxes)
 def test_a_blend_weighs_as_the_competition_file_does(trained, synthetic_root, tmp_path, test_list):
     runs = [shutil.copytree(trained, tmp_path / "runs" / name) for name in ("one", "two")]
     rng = np.random.default_rng(0)
+    faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     for run, scatter in zip(runs, (6, 12), strict=True):
-        for fold in (0, 1):
-            folder = RunFolder(run).fold(fold)
-            rows, points_px, spread_px = folder.read_oof()
-            folder.write_oof(rows, points_px + rng.normal(0, scatter, points_px.shape), spread_px)
+        change_oof(run, faces, lambda points_px, scatter=scatter: points_px + rng.normal(0, scatter, points_px.shape))
     with pytest.raises(UserError, match="make csv"):
         foldmark_api.load(runs)
     blended = foldmark_api.load(runs, data_root=synthetic_root)
-    faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
     folders = [RunFolder(run) for run in runs]
     weights = blend_oof(folders, [folder.read_config() for folder in folders], faces)[1].weights
     assert weights[0] > weights[1] > 0.1

@@ -15,6 +15,7 @@ from foldmark.data.sets import find_data
 from foldmark.ensemble.blend import fit_blend, fit_weights, weighted_sum
 from foldmark.runs.experiment import Settings, make_experiment
 from foldmark.runs.places import Places
+from tests.change_run import change_oof
 from tests.conftest import assert_refused
 
 
@@ -155,9 +156,8 @@ def test_an_experiment_that_weighs_nothing_is_no_part_of_the_file(foldmark, synt
     settings = ["--data-root", synthetic_root, "--config", "both"]
     assert foldmark("train", *settings).returncode == 0
     # The same nets, but what the second has predicted is far off.
-    for path in (workplace / "runs/flat-synthetic").glob("fold*/oof.npz"):
-        stored = dict(np.load(path))
-        np.savez(path, **{**stored, "points_px": stored["points_px"] + 50})
+    faces = find_data(synthetic_root, "ibug").train
+    change_oof(workplace / "runs/flat-synthetic", faces, lambda points_px: points_px + 50)
     done = foldmark("csv", *settings)
     assert done.returncode == 0, done.stderr
     assert "not part of the file" in done.stdout

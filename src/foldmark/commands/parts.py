@@ -189,7 +189,7 @@ def median_nme(trained: Trained) -> np.ndarray:
     """The NME of each seed's middle held-out face: with so few people, one that is missed altogether decides the mean."""
     medians = []
     for run in trained.runs:
-        rows, points_px, *_ = run.fold(0).read_oof()
+        rows, points_px, *_ = run.fold(0).read_oof(run.faces)
         medians.append(np.median(face_nme(points_px, run.faces.take(rows))))
     return np.array(medians)
 

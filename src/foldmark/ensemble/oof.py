@@ -9,7 +9,8 @@ import numpy as np
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import bootstrap_interval, face_nme, region_nme, scores
-from foldmark.runs.run_folder import RunFolder
+from foldmark.data.folds import read_split
+from foldmark.runs.run_folder import FoldFolder, RunFolder
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,31 @@ def read_oof(folder: RunFolder, faces: Faces) -> Oof:
     """The OOF predictions of a run's finished folds. faces: those that the run learns. Raises UserError if no fold is
     finished."""
     folds = folder.require_finished()
-    parts = [fold.read_oof() for fold in folds]
+    split = read_split(folder.split_file, faces)
+    parts = [_read_fold(fold, faces, split) for fold in folds]
     rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
     numbers = np.repeat([fold.number for fold in folds], [len(part[0]) for part in parts])
     order = np.argsort(rows)
     return Oof(rows[order], numbers[order], points_px[order], spread_px[order], faces.take(rows[order]))
+
+
+def _read_fold(fold: FoldFolder, faces: Faces, split: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A fold's OOF predictions, after all that could make them of something else was compared. Raises UserError for a fold that
+    was trained with another split or other data than it has now."""
+    rows, points_px, spread_px = fold.read_oof(faces)
+    if (split[rows] != fold.number).any():
+        raise UserError(
+            f"{fold.path}: holds out other faces than {fold.path.parent / 'split.csv'} says, so its models may have seen them; "
+            "restore the split, or remove that fold and train it again."
+        )
+    found, noted = scores(points_px, faces.take(rows)), fold.require_summary()
+    # The same numbers, however they are summed.
+    if noted["faces"] != len(rows) or not all(np.isclose(found[key], noted[key], rtol=1e-6) for key in ("mae_px", "nme")):
+        raise UserError(
+            f"{fold.path}: its predictions give NME {found['nme']:.2f} % on this data, and {fold.summary_file.name} says "
+            f"{noted['nme']:.2f} %; restore the data set and the fold, or remove that fold and train it again."
+        )
+    return rows, points_px, spread_px
 
 
 def require_same_split(folders: Sequence[RunFolder], parts: Sequence[Oof]) -> None:

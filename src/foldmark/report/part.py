@@ -94,7 +94,7 @@ def _varied(what: str, trained: list[Trained], report: Trained, figures: Path) -
 
 
 def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
-    rows, points_px, _ = run.fold(0).read_oof()
+    rows, points_px, _ = run.fold(0).read_oof(run.faces)
     mse = face_mse(points_px, run.faces.take(rows))
     size = run.config.crop.size
     to_crop = geometry.centre_affine(run.store.size, size)

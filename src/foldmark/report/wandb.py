@@ -64,7 +64,7 @@ class WandbListener(Listener):
             show_faces(self.tracker, self.run, held_out[shown], points_px[shown], row["epoch"])
 
     def end(self, summary: dict) -> None:
-        rows, points_px, _ = self.folder.read_oof()
+        rows, points_px, _ = self.folder.read_oof(self.run.faces)
         show_oof(self.tracker, self.run, rows, points_px)
         figures = {key: summary[key] for key in ("seconds", "parameters")}
         epoch, nme = self.folder.best_epoch()

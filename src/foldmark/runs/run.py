@@ -9,7 +9,7 @@ import numpy as np
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import write_text
+from foldmark.core.files import lock_folder, write_text
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.folds import group_faces, make_split, read_split, write_split
@@ -62,27 +62,39 @@ def open_run(places: Places, name: str, config: Config, data: Data, progress: Pr
     """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config or other
     data."""
     folder = RunFolder(places.run(name))
-    new = not folder.config_file.exists()
-    if not new:
+    if folder.config_file.exists():
         folder.refuse_changes(folder.read_config(), config)
+        faces = pick_faces(data, config)
+        return Run(
+            folder, config, faces, read_split(folder.split_file, faces), _open_crops(faces, config, places, progress), places
+        )
     faces = pick_faces(data, config)
-    folds, groups = _choose_folds(folder, config, data, progress)
+    folds, groups = _choose_folds(config, data, progress)
+    store = _open_crops(faces, config, places, progress)
+    if config.train.start:
+        find_start(places, config, faces, folds)
+    # The folder is made only now that nothing is wrong with the input, and by one process of those that start it together.
+    with lock_folder(folder.path, None):
+        if folder.config_file.exists():
+            folder.refuse_changes(folder.read_config(), config)
+            folds = read_split(folder.split_file, faces)
+        else:
+            if groups is None:
+                write_text(folder.split_file, Path(config.folds.file).read_text(encoding="utf-8"))
+            else:
+                write_split(folder.split_file, faces, groups, folds)
+            environment = describe_environment(places.root, synthetic=data.synthetic)
+            write_text(folder.environment_file, json.dumps(environment, indent=1))
+            folder.write_config(config)
+    return Run(folder, config, faces, folds, store, places)
+
+
+def _open_crops(faces: Faces, config: Config, places: Places, progress: Progress) -> CropStore:
+    """The crops of these faces. Raises UserError for damaged pictures, unless the config leaves them out."""
     store = open_store(faces, config.crop, places.cache, progress=progress)
     if not config.data.skip_damaged:
         refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
-    if config.train.start and new:
-        find_start(places, config, faces, folds)
-    # The folder is made only now that nothing is wrong with the input.
-    if not folder.split_file.exists():
-        if groups is None:
-            write_text(folder.split_file, Path(config.folds.file).read_text(encoding="utf-8"))
-        else:
-            write_split(folder.split_file, faces, groups, folds)
-    if new:
-        environment = describe_environment(places.root, synthetic=data.synthetic)
-        write_text(folder.environment_file, json.dumps(environment, indent=1))
-        folder.write_config(config)
-    return Run(folder, config, faces, folds, store, places)
+    return store
 
 
 def pick_faces(data: Data, config: Config) -> Faces:
@@ -104,11 +116,9 @@ def find_start(places: Places, config: Config, faces: Faces, folds: np.ndarray) 
     return folder
 
 
-def _choose_folds(folder: RunFolder, config: Config, data: Data, progress: Progress) -> tuple[np.ndarray, np.ndarray | None]:
-    """The fold (n,) of each face and, for a split that is made now, the group (n,) of each."""
+def _choose_folds(config: Config, data: Data, progress: Progress) -> tuple[np.ndarray, np.ndarray | None]:
+    """The fold (n,) of each face and, for a split that is not taken from a file, the group (n,) of each."""
     settings, faces = config.folds, data.train
-    if folder.split_file.exists():
-        return read_split(folder.split_file, faces), None
     if settings.file:
         return read_split(settings.file, faces), None
     alike = settings.alike and data.kind.lookalikes

@@ -7,7 +7,7 @@ ensemble.json        calibration of the uncertainty, when folds are finished (en
 fold0/metrics.csv    a row an epoch; W&B shows the same
 fold0/last.pt        the state to go on from; of a finished fold, its final model
 fold0/previous.pt    the state before, until the fold is finished
-fold0/oof.npz        out-of-fold (OOF) predictions: rows (n,), points_px (n, k, 2), spread_px (n, k)
+fold0/oof.npz        out-of-fold (OOF) predictions: pictures (n,), boxes_px (n, 4), points_px (n, k, 2), spread_px (n, k)
 fold0/summary.json   the fold's figures; a fold is finished when this file is there
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, with_overrides
 from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, write_text
 from foldmark.core.yaml_values import read_yaml
 
@@ -97,17 +98,65 @@ class FoldFolder:
 
     @property
     def summary(self) -> dict | None:
-        """The figures of a finished fold, None for one that is not."""
-        return json.loads(self.summary_file.read_text()) if self.finished else None
+        """The figures of a finished fold, None for one that is not. Raises UserError for a damaged file."""
+        if not self.finished:
+            return None
+        try:
+            summary = json.loads(self.summary_file.read_text(encoding="utf-8"))
+            whole = all(isinstance(summary[key], int | float) for key in ("faces", "mae_px", "nme", "seconds", "parameters"))
+        except (OSError, ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise UserError(f"{self.summary_file}: damaged; restore it, or remove {self.path} and run make train again.")
+        return summary
 
-    def write_oof(self, rows: np.ndarray, points_px: np.ndarray, spread_px: np.ndarray) -> None:
+    def require_summary(self) -> dict:
+        """The figures of a finished fold. Raises UserError for one that is not finished, or damaged."""
+        summary = self.summary
+        if summary is None:
+            raise UserError(f"{self.path}: is not finished; run make train first.")
+        return summary
+
+    def write_oof(self, held_out: Faces, points_px: np.ndarray, spread_px: np.ndarray) -> None:
+        """Write the predictions (n, k, 2) and their spread (n, k) for these n held-out faces."""
         with atomic_path(self.oof_file) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=rows, points_px=points_px, spread_px=spread_px)
+            pictures = np.array(held_out.pictures, dtype=np.str_)
+            np.savez(file, pictures=pictures, boxes_px=held_out.boxes_px, points_px=points_px, spread_px=spread_px)
 
-    def read_oof(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """rows, points_px and spread_px as `write_oof` took them."""
-        with np.load(self.oof_file) as stored:
-            return stored["rows"], stored["points_px"], stored["spread_px"]
+    def read_oof(self, faces: Faces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """rows (n,) of the run's faces, points_px and spread_px as `write_oof` took them; faces are known by picture and box,
+        whatever their order. Raises UserError for a file that is missing, damaged, or of faces that are not there."""
+        try:
+            with np.load(self.oof_file) as stored:
+                content = {name: stored[name] for name in stored.files}
+            points_px, spread_px = content["points_px"], content["spread_px"]
+            # Folds of earlier versions name rows.
+            rows = content["rows"] if "rows" in content else _find_rows(content["pictures"], content["boxes_px"], faces)
+            expected = (len(rows), faces.markup.count)
+            if points_px.shape != (*expected, 2) or spread_px.shape != expected or not np.isfinite(points_px).all():
+                raise ValueError("not predictions of these faces")
+            if len(set(rows.tolist())) < len(rows) or not ((rows >= 0) & (rows < len(faces))).all():
+                raise ValueError("faces that are not in the data set")
+        except Exception as error:  # a damaged archive raises nearly anything
+            raise UserError(
+                f"{self.oof_file}: cannot be used ({error}); restore it and the data set, or remove {self.path} and run make "
+                "train again."
+            ) from None
+        return rows, points_px, spread_px
+
+
+def _find_rows(pictures: np.ndarray, boxes_px: np.ndarray, faces: Faces) -> np.ndarray:
+    """The row (n,) in `faces` of each of these pictures with their boxes (n, 4). Raises ValueError for one that is not there."""
+    rows_of: dict[tuple, list[int]] = {}
+    for row, key in enumerate(zip(faces.pictures, map(tuple, faces.boxes_px.tolist()), strict=True)):
+        rows_of.setdefault(key, []).append(row)
+    rows = []
+    for picture, box in zip(pictures.tolist(), map(tuple, boxes_px.tolist()), strict=True):
+        candidates = rows_of.get((picture, box))
+        if not candidates:
+            raise ValueError(f"{picture} is not in the data set with that box")
+        rows.append(candidates.pop(0))
+    return np.array(rows, dtype=int)
 
 
 @dataclass(frozen=True)

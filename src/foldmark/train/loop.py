@@ -153,7 +153,7 @@ def held_out_figures(points_px: np.ndarray, run: Run, data: FoldData) -> dict[st
 def predict_held_out(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> dict:
     """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures."""
     points_px, spread_px = predict_points(state.averaged, run.store, data.held_out_rows, run.config, run.faces.markup)
-    run.fold(data.fold).write_oof(data.held_out_rows, points_px, spread_px)
+    run.fold(data.fold).write_oof(run.faces.take(data.held_out_rows), points_px, spread_px)
     return {
         "fold": data.fold,
         "faces": len(data.held_out_rows),
