@@ -10,6 +10,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import bootstrap_interval, face_nme, region_nme, scores
 from foldmark.data.folds import read_split
+from foldmark.runs.binding import check_finished, describe_fold
 from foldmark.runs.run_folder import FoldFolder, RunFolder
 
 
@@ -66,7 +67,9 @@ def read_oof(folder: RunFolder, faces: Faces) -> Oof:
     """The OOF predictions of a run's finished folds. faces: those that the run learns. Raises UserError if no fold is
     finished."""
     folds = folder.require_finished()
-    split = read_split(folder.split_file, faces)
+    split, config = read_split(folder.split_file, faces), folder.read_config()
+    for fold in folds:
+        check_finished(fold, describe_fold(config, faces, split, fold.number))
     parts = [_read_fold(fold, faces, split) for fold in folds]
     rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
     numbers = np.repeat([fold.number for fold in folds], [len(part[0]) for part in parts])
@@ -75,8 +78,8 @@ def read_oof(folder: RunFolder, faces: Faces) -> Oof:
 
 
 def _read_fold(fold: FoldFolder, faces: Faces, split: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A fold's OOF predictions, after all that could make them of something else was compared. Raises UserError for a fold that
-    was trained with another split or other data than it has now."""
+    """A fold's OOF predictions, after their faces were compared with the split, and their figures with the summary: folds of
+    earlier versions have nothing else to compare. Raises UserError where they differ."""
     rows, points_px, spread_px = fold.read_oof(faces)
     if (split[rows] != fold.number).any():
         raise UserError(
