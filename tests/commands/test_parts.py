@@ -47,7 +47,7 @@ def test_a_part_makes_all_it_must_show(foldmark, synthetic_imm_root, workplace, 
     assert set(rows) == {"mean face", "report", "ours"}
     # The table's mean is that of the three seeds' own figures.
     ends = [json.loads((folder / f"ours-seed{seed}/fold0/summary.json").read_text())["mse"] for seed in range(3)]
-    assert float(rows["ours"]["MSE (relative)"].split()[0]) == pytest.approx(np.mean(ends), abs=1e-5)
+    assert float(rows["ours"]["relative MSE"].split()[0]) == pytest.approx(np.mean(ends), abs=1e-5)
     page = (folder / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert page.count("<img") >= len(figures)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foldmark.show.overlay import save_png
-from foldmark.show.page import Picture, Section, data_uri, page_sections, write_page
+from foldmark.show.page import Picture, Section, data_uri, read_chapter, write_page
 from tests.commandline import run_in_process
 from tests.conftest import QUICK, REPOSITORY, assert_refused
 
@@ -86,6 +86,10 @@ class Outline(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
+def replace_text(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 def run(folder: Path, *arguments: object) -> str:
     done = run_in_process(folder, *arguments)
     assert done.returncode == 0, done.stderr
@@ -98,14 +102,15 @@ def made(synthetic_root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "configs").symlink_to(REPOSITORY / "configs")
     picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
-    for file in ("photos/small/sheet.png", "photos/small/me & you.png", "figure.png"):
+    figure = "runs/part1-synthetic/figures/curves.png"
+    for file in ("photos/small/sheet.png", "photos/small/me & you.png", "outside.png", figure):
         save_png(folder / file, picture)
     photos = [{"picture": "me & you.png", "faces": [{}]}, {"picture": "nobody.png", "faces": []}]
     (folder / "photos/small/points.json").write_text(json.dumps({"photos": photos}))
     write_page(
         folder / "runs/part1-synthetic/index.html",
         "Part 1: a nose",
-        [Section("Curves", "Down.", [Picture(folder / "figure.png", "A <figure> & more")], [{"setting": "ours", "MSE": "0.1"}])],
+        [Section("Curves", "Down.", [Picture(folder / figure, "A <figure> & more")], [{"setting": "ours", "MSE": "0.1"}])],
     )
     data, settings = ["--data-root", synthetic_root], ["--config", "synthetic", "--name", "small"]
     printed = [run(folder, "train", *data, *settings, "--set", QUICK), run(folder, "report", *data, *settings)]
@@ -219,12 +224,36 @@ def test_a_photo_is_made_lighter_and_a_drawing_stays_sharp(tmp_path):
         assert data_uri((tmp_path / f"{name}.png").read_bytes(), "image/png").startswith(f"data:{kind};")
 
 
-def test_a_part_stands_in_the_report_with_its_headings_lowered(made):
-    title, html = page_sections(made / "runs/part1-synthetic/index.html")
-    assert title == "Part 1: a nose"
-    assert "<h3" in html
-    assert "<h2" not in html
-    assert html in (made / "runs/small/report.html").read_text()
+def test_a_part_stands_in_the_report_as_on_its_own_page(made):
+    chapter = read_chapter(made / "runs/part1-synthetic")
+    assert chapter.title == "Part 1: a nose"
+    report, page = ((made / file).read_text() for file in ("runs/small/report.html", "runs/part1-synthetic/index.html"))
+    (section,) = chapter.sections
+    shown = "".join(page.split(f"{section.title}</h2>")[1].split("</section>")[0])
+    assert shown in report
+    assert "A &lt;figure&gt; &amp; more" in shown
+    assert re.search(rf"<h3 id=[^>]*>{section.title}</h3>", report)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "figures/curves.png").unlink(), "curves.png: missing or damaged"),
+        (lambda folder: (folder / "figures/curves.png").write_bytes(b"\x89PNG"), "curves.png: missing or damaged"),
+        (lambda folder: (folder / "sections.json").write_text('{"title": "Part 1", "sections": [{"text": 1}]}'), "sections.json"),
+        (lambda folder: (folder / "sections.json").write_bytes(b"\xff\x00"), "sections.json"),
+        (lambda folder: replace_text(folder / "sections.json", "figures/curves.png", "../../outside.png"), "outside.png"),
+    ],
+)
+def test_a_damaged_part_is_left_out_with_the_file_and_the_command(made, synthetic_root, foldmark, workplace, damage, words):
+    for name in ("runs", "outside.png"):
+        (shutil.copytree if name == "runs" else shutil.copy)(made / name, workplace / name)
+    damage(workplace / "runs/part1-synthetic")
+    done = foldmark("report", "--data-root", synthetic_root, "--config", "synthetic", "--name", "small")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: Part 1")]
+    assert words in line
+    assert "made by: make part1" in line
 
 
 def test_the_page_works_in_a_browser_at_every_width(made, tmp_path):

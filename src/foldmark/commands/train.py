@@ -10,7 +10,7 @@ from foldmark.ensemble.fit import fit_ensemble, write_fit
 from foldmark.ensemble.oof import read_oof
 from foldmark.models.device import pick_device
 from foldmark.report.face_sheet import FaceSheet
-from foldmark.report.mean_face import mean_face_scores
+from foldmark.report.results import mean_face_scores
 from foldmark.report.wandb import Group, WandbListener, tags
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import Run, open_run

@@ -10,8 +10,7 @@ from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval, headline, m
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
-from foldmark.report.mean_face import mean_face_scores
-from foldmark.report.results import Results
+from foldmark.report.results import Results, mean_face_scores
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
 from foldmark.submission.ledger import read_ledger, table_rows

@@ -1,117 +1,159 @@
-"""The figures and the page of a part: all that the course asks to show."""
+"""The course's parts 1 and 2 on IMM: the settings that each compares, and what they reached.
 
+A part keeps everything in runs/<part>/: a run folder for each setting and seed, figures/, results.csv, index.html and
+sections.json.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from foldmark.commands.parts import Part, Trained
-from foldmark.core import geometry
-from foldmark.core.faces import Faces
-from foldmark.core.metrics import face_mse
-from foldmark.data.crops import warp
-from foldmark.data.decode import read_grey
-from foldmark.data.imm import view_of
+from foldmark.core.metrics import METRICS
 from foldmark.data.sets import Data
-from foldmark.report.mean_face import mean_face_scores
-from foldmark.report.reasons import explain
-from foldmark.report.training import augmented, first_filters, layers, samples
+from foldmark.ensemble.oof import read_oof
+from foldmark.models.net import PointRegressor, count_parameters
+from foldmark.models.trained import load_model
+from foldmark.report.compare import keep_consistency
+from foldmark.report.results import mean_face_scores
 from foldmark.runs.run import Run
-from foldmark.show.charts import Curve, curves
-from foldmark.show.overlay import draw_points, save_png
-from foldmark.show.page import Picture, Section, write_page
-
-SHOWN_FACES = 4
-PICTURE_WIDTH = 480
+from foldmark.show.charts import Curve
 
 
-def write_part_page(
-    folder: Path,
-    part: Part,
-    data: Data,
-    compared: list[Trained],
-    varied: dict[str, list[Trained]],
-    rows: list[dict],
-    device: torch.device,
-) -> Path:
-    """Draw all figures of a part into `folder`/figures, write `folder`/index.html around them and return its path."""
-    figures = folder / "figures"
-    best = min(compared, key=lambda trained: trained.figures("mse").mean())
-    run = best.runs[0]
-    sections = [
-        Section("Figures", _summary(run, best, data.synthetic), table=rows),
-        samples(run, 0, figures),
-        augmented(run, 0, figures),
-        _curves(run, compared, figures),
-        *(_varied(what, trained, compared[0], figures) for what, trained in varied.items()),
-        *_best_and_worst(run, data.train, figures),
-        *(layers(trained.runs[0].config, run.faces.markup.count, trained.setting.label) for trained in compared),
-        first_filters(best.net(0, device).state_dict(), figures, most=2),
-    ]
-    page = folder / "index.html"
-    write_page(page, part.title, [section for section in sections if section])
-    return page
+@dataclass(frozen=True)
+class Setting:
+    """A config, the changes to it, and how often it is trained: once for each seed, from 0."""
+
+    label: str
+    config: str
+    changes: tuple[str, ...] = ()
+    seeds: int = 3
 
 
-def _summary(run: Run, best: Trained, is_synthetic: bool) -> str:
-    note = "These are synthetic faces: the figures say nothing about real ones. " if is_synthetic else ""
-    held_out = run.faces.take(run.held_out_rows(0))
-    return (
-        f"{note}Trained on {len(run.training_rows(0))} pictures, judged on {len(held_out)} pictures of "
-        f"{len(set(held_out.groups))} people that no net here was trained on. Figures are of the net that training ended with, "
-        f"mean and spread over the seeds; best: “{best.setting.label}”. The relative MSE takes x over the picture's width and y "
-        "over its height."
-    )
+@dataclass(frozen=True)
+class Part:
+    """The settings that a part compares, and hyperparameters that it varies in the first of them. target: of make."""
+
+    name: str
+    target: str
+    title: str
+    next_step: str | None
+    compared: tuple[Setting, ...]
+    varied: dict[str, tuple[Setting, ...]]
 
 
-def _curves(run: Run, compared: list[Trained], figures: Path) -> Section:
-    pictures = []
-    for column, unit in (("mse", "MSE, relative units"), ("mse_crop", "MSE, pixels squared of the net's picture")):
-        path = figures / f"curves-{column}.png"
-        curves(path, [[trained.curve] for trained in compared], column, unit, _mean_face_line(run) if column == "mse" else None)
-        pictures.append(Picture(path, f"{unit}, training (dashed) and held out (line: mean over the seeds, band: their range)."))
-    if len(compared) > 2:
-        path = figures / "curves-together.png"
-        held_out = [[trained.curve for trained in compared]]
-        curves(path, held_out, "mse", "MSE, relative units", _mean_face_line(run))
-        pictures.insert(0, Picture(path, "All settings in one figure: mean over the seeds, band: their range."))
-    return Section("Curves", "Held-out curves are of the averaged net in one look a face.", pictures=pictures)
+def _vary(config: str, key: str, values: list[str], label: str) -> tuple[Setting, ...]:
+    return tuple(Setting(f"{label} {value}", config, (f"{key}={value}",), seeds=1) for value in values)
 
 
-def _mean_face_line(run: Run) -> tuple[str, float]:
-    return "mean face", mean_face_scores(run, [0])["mse"]
+PART1 = Part(
+    name="part1",
+    target="part1",
+    title="Part 1: the nose tip by a small CNN on 80x60 pictures",
+    next_step="make part2",
+    compared=(Setting("report", "part1-report"), Setting("ours", "part1")),
+    varied={
+        "learning rate": _vary("part1-report", "train.lr", ["1e-2", "1e-4"], "learning rate"),
+        "kernel": _vary("part1-report", "model.kernel", ["5", "7"], "kernel"),
+    },
+)
+PART2 = Part(
+    name="part2",
+    target="part2",
+    title="Part 2: all 58 points by a CNN on 240x180 pictures",
+    next_step="make train (part 3: iBUG), or make extra",
+    compared=(Setting("report", "part2-report"), Setting("ours", "part2")),
+    varied={},
+)
+EXTRA = Part(
+    name="part2-extra",
+    target="extra",
+    title="Part 2 with ResNet18, plain and anti-aliased",
+    next_step=None,
+    compared=tuple(
+        Setting(label, "part2-resnet18", (f"model.blur={blur}",))
+        for label, blur in (
+            ("plain ResNet18", "none"),
+            ("blur at every stride", "all"),
+            ("blur only early", "early"),
+            ("blur only late", "late"),
+        )
+    ),
+    varied={},
+)
+PARTS = {part.name: part for part in (PART1, PART2, EXTRA)}
 
 
-def _varied(what: str, trained: list[Trained], report: Trained, figures: Path) -> Section:
-    section, key = trained[0].setting.changes[0].split("=")[0].split(".")
-    usual = getattr(getattr(report.runs[0].config, section), key)
-    first = Curve(f"{what} {usual:g} ({report.setting.label})", report.curve.seeds[:1])
-    path = figures / f"varied-{what.replace(' ', '-')}.png"
-    curves(path, [[first], *([one.curve] for one in trained)], "mse", "MSE, relative units", _mean_face_line(report.runs[0]))
-    ends = ", ".join(f"{one.setting.label}: {one.figures('mse').mean():.5f}" for one in trained)
-    text = f"In the report's setting, seed 0; held-out relative MSE at the end: {ends}; report's: {report.figures('mse')[0]:.5f}."
-    return Section(f"{what.capitalize()} varied", text, pictures=[Picture(path, f"Curves for each {what}, on one scale.")])
+@dataclass(frozen=True)
+class Trained:
+    """A setting with its trained runs, one for each seed. Fold 0 of each holds out the course's last 8 people."""
+
+    setting: Setting
+    runs: list[Run]
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(self.setting.label, [run.fold(0).read_metrics() for run in self.runs])
+
+    @cached_property
+    def seeds(self) -> list[dict[str, float]]:
+        """The scores of each seed on the held-out faces, with what its summary holds besides."""
+        return [{**(run.fold(0).summary or {}), **read_oof(run.folder, run.faces).scores()} for run in self.runs]
+
+    def values(self, key: str) -> np.ndarray:
+        """A figure of each seed."""
+        return np.array([seed[key] for seed in self.seeds])
+
+    def load_model(self, index: int, device: torch.device) -> PointRegressor:
+        run = self.runs[index]
+        return load_model(run.fold(0).checkpoint, run.config, run.faces.markup.count, device)
 
 
-def _best_and_worst(run: Run, whole: Faces, figures: Path) -> list[Section]:
-    rows, points_px, _ = run.fold(0).read_oof(run.faces)
-    mse = face_mse(points_px, run.faces.take(rows))
-    size = run.config.crop.size
-    to_crop = geometry.centre_affine(run.store.size, size)
-    crops = (warp(run.store[row], to_crop, size) for row in range(len(run.faces)))
-    greys = np.array([(crop.mean(), crop.std()) for crop in crops])
-    order = np.argsort(mse)
-    sections = []
-    for title, chosen in (("Best faces", order[:SHOWN_FACES]), ("Worst faces", order[::-1][:SHOWN_FACES])):
-        reasons = explain(whole, greys, run.training_rows(0), rows[chosen])
-        grid = []
-        for place, (index, reason) in enumerate(zip(chosen, reasons, strict=True), start=1):
-            row = rows[index]
-            path = figures / f"{title.split()[0].lower()}-{place}.png"
-            truth_px = run.faces.points_px[row]
-            picture = read_grey(run.faces.path(row))
-            save_png(path, draw_points(picture, truth_px, points_px[index], markup=run.faces.markup, width=PICTURE_WIDTH))
-            name = run.faces.pictures[row]
-            grid.append(Picture(path, f"{name} ({view_of(name)}), relative MSE {mse[index]:.5f}: {reason}."))
-        sections.append(Section(title, "Truth blue, prediction orange; the reasons are computed, not judged by eye.", grid=grid))
-    return sections
+@dataclass(frozen=True)
+class PartResults:
+    """A trained part. varied: by the hyperparameter's name."""
+
+    part: Part
+    folder: Path
+    data: Data
+    compared: list[Trained]
+    varied: dict[str, list[Trained]]
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def best(self) -> Trained:
+        """The compared setting of the lowest relative MSE."""
+        return min(self.compared, key=lambda trained: trained.values("mse").mean())
+
+
+def describe_settings(results: PartResults, device: torch.device) -> list[dict[str, str]]:
+    """The part's table: for each setting the mean and standard deviation over its seeds, and first the mean face, which a model
+    has to beat."""
+    mean_face = mean_face_scores(results.compared[0].runs[0], [0])
+    # The course's metrics come first.
+    metrics = sorted(METRICS.items(), key=lambda item: item[1].shown != "parts")
+    rows = [{"setting": "mean face", **{metric.title: metric.format(mean_face[key]) for key, metric in metrics}}]
+    for trained in results.compared:
+        models = [trained.load_model(index, device) for index in range(len(trained.runs))]
+        moves = [keep_consistency(run, 0, model) for run, model in zip(trained.runs, models, strict=True)]
+        rows.append(
+            {
+                "setting": trained.setting.label,
+                **{metric.title: _mean_and_spread(trained.values(key), metric.format) for key, metric in metrics},
+                "MSE px² of the crop": _mean_and_spread(trained.values("mse_crop")),
+                "moves %": _mean_and_spread(np.array(moves)),
+                "parameters": f"{count_parameters(models[0]):,}",
+                "seconds per seed": f"{trained.values('seconds').mean():.0f}",
+            }
+        )
+    return [{title: row.get(title, "") for title in rows[-1]} for row in rows]
+
+
+def _mean_and_spread(values: np.ndarray, write: Callable[[float], str] = "{:.2f}".format) -> str:
+    return write(values.mean()) if len(values) == 1 else f"{write(values.mean())} ± {write(values.std(ddof=1))}"

@@ -4,7 +4,6 @@ not there is left out, with the command that makes it."""
 import shlex
 from pathlib import Path
 
-from foldmark.commands.parts import PARTS
 from foldmark.core.config import config_text, overrides_between
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
@@ -22,15 +21,15 @@ from foldmark.report.numbers import (
     uncertainty,
     variants,
 )
+from foldmark.report.part import PARTS, Part
 from foldmark.report.results import Results, read_results
 from foldmark.report.training import augmented, first_filters, layers, samples
 from foldmark.runs.experiment import Experiment
 from foldmark.runs.places import Places
-from foldmark.show.page import Chapter, Missing, Section, page_sections, write_report
+from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
 from foldmark.show.terminal import say, say_made
 
-PAGES = {"part1": "part1", "part2": "part2", "part2-extra": "extra"}  # of the course's parts, and the targets that make them
-ABOUT_ALL = {*PAGES.values(), "compare"}
+ABOUT_ALL = {*(part.target for part in PARTS.values()), "compare"}  # make targets that are about no single experiment
 
 
 def make_report(experiment: Experiment, places: Places, variables: dict[str, str]) -> Path:
@@ -61,7 +60,7 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
         ledger(results),
     ]
     chapters = [Chapter("The experiment", [first])]
-    parts = [_part(places, part, command) for part, command in PAGES.items()]
+    parts = [_part(places, part) for part in PARTS.values()]
     chapters += [part for part in parts if isinstance(part, Chapter)]
     chapters.append(Chapter("Part 3: the competition", [one for one in found if isinstance(one, Section)]))
     chapters.append(Chapter("How to reproduce", _reproduce(results, variables)))
@@ -75,13 +74,15 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
     return path
 
 
-def _part(places: Places, name: str, command: str) -> Chapter | Missing:
-    pages = [places.run(folder) / "index.html" for folder in (name, f"{name}-synthetic")]
-    page = next((page for page in pages if page.is_file()), None)
-    if page is None:
-        return Missing(PARTS[name].title, command)
-    title, html = page_sections(page)
-    return Chapter(title, html=html)
+def _part(places: Places, part: Part) -> Chapter | Missing:
+    folders = [places.run(name) for name in (part.name, f"{part.name}-synthetic")]
+    folder = next((folder for folder in folders if (folder / SECTIONS_FILE).exists()), None)
+    if folder is None:
+        return Missing(part.title, part.target)
+    try:
+        return read_chapter(folder)
+    except UserError as error:
+        return Missing(f"{part.title} ({error})", part.target)
 
 
 def _trained_on(results: Results) -> list[Section | Missing | None]:
@@ -131,7 +132,7 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
 
 
 def _taken(command: str, variables: dict[str, str]) -> dict[str, str]:
-    """The user's variables that a make command takes: some are about no single experiment."""
+    """The user's variables that a make command takes."""
     return {key: value for key, value in variables.items() if key == "DATA_ROOT" or command not in ABOUT_ALL}
 
 

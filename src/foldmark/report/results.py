@@ -1,9 +1,13 @@
 """What an experiment or a blend has reached, read from its run folders. Predicts nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from foldmark.core.errors import UserError
+from foldmark.core.metrics import mean_face_px, scores
 from foldmark.core.progress import Progress, no_progress
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.oof import Oof, read_oof
@@ -12,6 +16,17 @@ from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
 from foldmark.submission.record import record_path
+
+
+def mean_face_scores(run: Run, folds: Sequence[int]) -> dict[str, float]:
+    """The scores of the mean training face laid into each box, on the held-out faces of these folds: what knowing only the
+    boxes gives, and what a model has to beat."""
+    rows = [run.held_out_rows(fold) for fold in folds]
+    points_px = [
+        mean_face_px(run.faces.take(run.training_rows(fold)), run.faces.take(held_out))
+        for fold, held_out in zip(folds, rows, strict=True)
+    ]
+    return scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
 
 
 @dataclass(frozen=True)

@@ -142,15 +142,15 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     write_text(path.with_name(SECTIONS_FILE), page.model_dump_json(indent=1))
 
 
-def read_chapter(folder: Path, mend: str) -> Chapter:
-    """The page in this folder as a chapter of a report. Raises UserError that ends with the mend where the page or one of its
-    pictures is missing or damaged."""
-    page = read_record(folder / SECTIONS_FILE, _StoredPage, mend)
+def read_chapter(folder: Path) -> Chapter:
+    """The page in this folder as a chapter of a report. Raises UserError where the page or one of its pictures is missing or
+    damaged."""
+    page = read_record(folder / SECTIONS_FILE, _StoredPage, "make the page again")
 
     def read(stored: _StoredPicture) -> Picture:
         file = folder / stored.file
         if not (file.resolve().is_relative_to(folder.resolve()) and is_picture(file)):
-            raise UserError(f"{file}: missing or damaged; {mend}.")
+            raise UserError(f"{file}: missing or damaged; make the page again.")
         return Picture(file, stored.caption, stored.described)
 
     sections = [
