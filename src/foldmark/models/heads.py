@@ -26,11 +26,11 @@ class PooledHead(Head):
         self.size = config.crop.size
 
     def forward(self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None) -> torch.Tensor:
-        return from_outputs(self.fc(maps[-1].mean((2, 3))), self.size, mean_points_crop)
+        return read_outputs(self.fc(maps[-1].mean((2, 3))), self.size, mean_points_crop)
 
 
 class FlatHead(Head):
-    """Direct regression from the whole last map, as in the course's small net: two linear layers."""
+    """Direct regression from the whole last map, as in the course's small CNN: two linear layers."""
 
     def __init__(self, channels: tuple[int, ...], cells: tuple[int, int], points: int, config: Config) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class FlatHead(Head):
         self.size = config.crop.size
 
     def forward(self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None) -> torch.Tensor:
-        return from_outputs(self.fc(self.relu(self.hidden(maps[-1].flatten(1)))), self.size, mean_points_crop)
+        return read_outputs(self.fc(self.relu(self.hidden(maps[-1].flatten(1)))), self.size, mean_points_crop)
 
 
 class CellHead(Head):
@@ -94,7 +94,7 @@ HEADS: dict[str, MakeHead] = {
 }
 
 
-def from_outputs(outputs: torch.Tensor, size: tuple[int, int], mean_points_crop: torch.Tensor | None) -> torch.Tensor:
+def read_outputs(outputs: torch.Tensor, size: tuple[int, int], mean_points_crop: torch.Tensor | None) -> torch.Tensor:
     """Read direct outputs (n, 2k): as differences from the mean face in tenths of the crop, about what faces differ by, or
     without one as positions relative to the crop, as in the report."""
     points = outputs.float().unflatten(1, (-1, 2)) * outputs.new_tensor(size, dtype=torch.float32)

@@ -49,7 +49,7 @@ def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> Po
         if config.train.mean_face:
             # Starting at the mean face itself: the first steps then go into the features, not into finding the middle.
             nn.init.normal_(head.fc.weight, std=1e-3)
-            nn.init.zeros_(head.fc.bias)
+            nn.init.zeros_(head.fc.get_parameter("bias"))
     return PointRegressor(backbone, head, mean_points_crop, config)
 
 

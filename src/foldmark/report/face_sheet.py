@@ -19,7 +19,7 @@ def draw_crop(run: Run, row: int, points_px: np.ndarray, width: int = 360) -> np
 
 
 class FaceSheet(Listener):
-    """Writes the sheet of a fold's faces when it is finished, from the best to the worst, so that one look shows what the NME
+    """Writes the sheet of a fold's faces when it is finished, from the best to the worst, so that a glance shows what the NME
     stands for."""
 
     def __init__(self, run: Run, fold: int) -> None:

@@ -13,7 +13,7 @@ from foldmark.runs.run import Run
 from foldmark.show.charts import draw_filters
 from foldmark.show.overlay import draw_points, save_png, sheet
 from foldmark.show.page import Picture, Section
-from foldmark.train.batches import TrainingFaces, photometric, random_affine
+from foldmark.train.batches import TrainingFaces, build_photometric, jitter_affine
 from foldmark.train.fold_data import prepare_fold
 
 TILE_WIDTH = 320
@@ -45,7 +45,7 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
         centre = geometry.centre_affine(run.store.size, size)
         reach = config.shift * np.array(size)
-        turned, _ = random_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
+        turned, _ = jitter_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
         affines = {
             "as it is": centre,
             "x shift": geometry.compose(geometry.similarity(size, size, shift=(reach[0], 0)), centre),
@@ -57,7 +57,7 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
             crop = warp(run.store[row], affine, size)
             tiles.append(_tile(crop, geometry.apply(affine, data.points_store[row]), run))
             captions.append(kind)
-        light = photometric(config, size)
+        light = build_photometric(config, size)
         light.set_random_seed(int(row))
         crop = light(image=warp(run.store[row], centre, size)[..., None])["image"][..., 0]
         tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))

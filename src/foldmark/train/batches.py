@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     rows: np.ndarray
 
 
-def random_affine(
+def jitter_affine(
     config: AugmentConfig, store_to_crop: np.ndarray, size: Size, rng: np.random.Generator, strength: float = 1.0
 ) -> tuple[np.ndarray, bool]:
     """The affine `store_to_crop` with random turn, scale, shift and flip after it, and whether it flips (then the caller
@@ -51,7 +51,7 @@ def random_affine(
     return geometry.compose(jitter, store_to_crop), flips
 
 
-def photometric(config: AugmentConfig, size: Size) -> "Compose":
+def build_photometric(config: AugmentConfig, size: Size) -> "Compose":
     """Brightness, contrast, blur, noise and hidden patches; nothing that moves a point."""
     # It would ask the package index for updates on import.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -77,7 +77,7 @@ class TrainingFaces:
 
     def __init__(self, run: Run, data: FoldData) -> None:
         self.store, self.markup, self.config, self.data = run.store, run.faces.markup, run.config, data
-        self.photometric = photometric(run.config.augment, run.config.crop.size)
+        self.photometric = build_photometric(run.config.augment, run.config.crop.size)
 
     def __len__(self) -> int:
         return len(self.store)
@@ -90,7 +90,7 @@ class TrainingFaces:
             base, strength = geometry.align(points_store, self.data.mean_crop), REALIGNED_STRENGTH
         else:
             base, strength = geometry.centre_affine(self.store.size, size), 1.0
-        affine, flips = random_affine(self.config.augment, base, size, rng, strength)
+        affine, flips = jitter_affine(self.config.augment, base, size, rng, strength)
         crop = warp(self.store[row], affine, size)
         points_crop = geometry.apply(affine, points_store)
         if flips:
