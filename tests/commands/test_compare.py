@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_all_experiments_stand_in_one_table(foldmark, synthetic_root, quick, wor
     assert sum(row["to the best"] == "" for row in rows.values()) == 1
     assert float(rows["half"]["moves %"]) > 0
     assert "best blend: needs two experiments" in done.stdout
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", '{"percent_of_eyes": 0.01}', '{"percent_of_eyes": 0.01, "checkpoint": "other"}'])
+def test_a_consistency_that_is_damaged_or_of_another_model_is_measured_again(foldmark, synthetic_root, finished, workplace, kept):
+    shutil.copytree(finished / "runs", workplace / "runs")
+
+    def consistency() -> str:
+        assert foldmark("compare", "--data-root", synthetic_root).returncode == 0
+        (row,) = csv.DictReader((workplace / "runs/compare.csv").open())
+        return row["moves %"]
+
+    measured = consistency()
+    (workplace / "runs/a/fold0/consistency.json").write_text(kept)
+    assert consistency() == measured != "0.01"
 
 
 def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, synthetic_root, quick, workplace):

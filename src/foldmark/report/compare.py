@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import write_text
+from foldmark.core.files import file_sha256, read_text, write_text
 from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval
 from foldmark.data.sets import Data
 from foldmark.ensemble.blend import Blend, blend_oof
@@ -123,14 +123,18 @@ def find_best_blend(variants: list[Variant]) -> BestBlend | None:
 def keep_consistency(run: Run, fold: int, model: torch.nn.Module) -> float:
     """Shift consistency of a fold's model on some of its held-out faces, in percent of the eye distance; measured once and kept
     in the fold's folder."""
-    path = run.fold(fold).consistency_file
+    path, checkpoint = run.fold(fold).consistency_file, file_sha256(run.fold(fold).checkpoint)
     try:
-        return float(json.loads(path.read_text())["percent_of_eyes"])
+        kept = json.loads(read_text(path))
+        # One of another model must not be taken for this one's.
+        if kept["checkpoint"] != checkpoint:
+            raise ValueError
+        return float(kept["percent_of_eyes"])
     except (OSError, ValueError, KeyError, TypeError):
         held_out = run.held_out_rows(fold)
         rows = held_out[np.linspace(0, len(held_out) - 1, min(CONSISTENCY_FACES, len(held_out))).astype(int)]
         percent = float(shift_consistency(model, run, rows).mean())
-        write_text(path, json.dumps({"percent_of_eyes": percent, "faces": len(rows)}))
+        write_text(path, json.dumps({"percent_of_eyes": percent, "faces": len(rows), "checkpoint": checkpoint}))
         return percent
 
 
