@@ -22,6 +22,7 @@ class Behaviour:
     hang_after: int | None = None  # bytes of the body, then nothing more comes
     chunked: bool = False
     status: int = 200
+    redirect: str | None = None  # "": to itself
 
 
 @dataclass
@@ -68,6 +69,12 @@ def answer(handler: BaseHTTPRequestHandler, how: Behaviour, released: threading.
     if span and how.if_range and handler.headers.get("If-Range") not in (None, *validators.values()):
         span = None
     start = int(span[1]) if span else 0
+    if how.redirect is not None:
+        handler.send_response(302)
+        handler.send_header("Location", how.redirect or handler.path)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
     if how.status != 200:
         handler.send_error(how.status)
         return

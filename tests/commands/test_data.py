@@ -309,6 +309,69 @@ def test_a_test_list_that_is_none_is_refused(foldmark, workplace, published, arc
     assert not (workplace / "data" / IBUG_FOLDER / TEST_XML).exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices as POSIX systems have them")
+@pytest.mark.parametrize("option", ["--ibug", "--imm", "--test-list"])
+def test_a_pipe_or_device_is_refused_before_anything_is_fetched(foldmark, workplace, option):
+    os.mkfifo(workplace / "pipe")
+    for address in ("pipe", "/dev/zero"):
+        assert_refused(foldmark("data", option, address), address, "is a pipe or device; save what comes from it to a file")
+    assert not (workplace / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("~nobody-of-that-name/a.xml", "there is no such user"), ("a" * 300, "too long"), ("loop", "no such file")],
+)
+def test_an_address_that_no_file_can_have_is_a_sentence(foldmark, workplace, address, words):
+    (workplace / "loop").symlink_to("loop")
+    assert_refused(foldmark("data", "--test-list", address), "TEST_LIST", words)
+    assert_refused(foldmark("data", "--data-root", "~nobody-of-that-name/data"), "DATA_ROOT", "there is no such user")
+
+
+def test_the_test_list_that_was_checked_is_the_one_that_is_installed(foldmark, workplace, published, archive, monkeypatch):
+    """The user's file may change between the check and the copy: here it is emptied once it has been read."""
+    (workplace / "ibug.tar.gz").write_bytes(archive)
+    mine = workplace / "mine.xml"
+    shutil.copy(published / TEST_XML, mine)
+    whole, read = mine.read_bytes(), Path.read_bytes
+
+    def read_and_empty(path):
+        content = read(path)
+        if path.name == "mine.xml":
+            mine.write_bytes(b"")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_empty)
+    done = foldmark("data", "--ibug", "ibug.tar.gz", "--test-list", "mine.xml")
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "data" / IBUG_FOLDER / TEST_XML).read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"<dataset></dataset>", b"<dataset><images><image"])
+def test_a_test_list_that_is_there_but_is_none_is_told(foldmark, workplace, archive, content):
+    (workplace / "ibug.tar.gz").write_bytes(archive)
+    assert foldmark("data", "--ibug", "ibug.tar.gz").returncode == 0
+    (workplace / "data" / IBUG_FOLDER / TEST_XML).write_bytes(content)
+    assert_refused(foldmark("data"), TEST_XML)
+
+
+def test_a_folder_where_the_test_list_belongs_is_in_the_way(foldmark, workplace, published, archive):
+    (workplace / "ibug.tar.gz").write_bytes(archive)
+    assert foldmark("data", "--ibug", "ibug.tar.gz").returncode == 0
+    (workplace / "data" / IBUG_FOLDER / TEST_XML).mkdir()
+    assert_refused(foldmark("data", "--test-list", published), TEST_XML, "in the way")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX systems have them")
+@pytest.mark.parametrize("command", ["check", "data", "train"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)], ids=["pipe", "folder", "loop"])
+def test_a_label_file_that_is_no_file_is_a_sentence_and_does_not_hang(foldmark, data_root, command, make):
+    labels = data_root / IBUG_FOLDER / TRAIN_XML
+    labels.unlink()
+    make(labels)
+    assert_refused(foldmark(command, "--data-root", data_root), IBUG_FOLDER)
+
+
 def test_what_stands_in_the_way_is_never_removed(foldmark, workplace, archive, synthetic_root, imm):
     (workplace / "ibug.tar.gz").write_bytes(archive)
     mine = workplace / "data" / IBUG_FOLDER

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import socket
 
 import pytest
@@ -175,6 +176,20 @@ def test_a_refusing_server_is_asked_once(tmp_path, status):
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "address", ["", "ftp://127.0.0.1/a", "file:///etc/passwd", "gopher://a", "http://", "//", "http://a b/"], ids=repr
+)
+def test_a_redirect_to_itself_or_to_what_is_not_http_is_refused(tmp_path, address):
+    with serving(Behaviour(OLD, redirect=address)) as server:
+        refused(server.url, tmp_path)
+        assert len(server.requests) < 15
+
+
+def test_a_redirect_to_http_is_followed(tmp_path):
+    with serving(Behaviour(OLD)) as there, serving(Behaviour(b"", redirect=there.url)) as server:
+        assert fetch(server.url, tmp_path).path.read_bytes() == OLD
+
+
 def test_a_server_that_is_busy_is_asked_again(tmp_path):
     with serving(Behaviour(OLD, status=503), Behaviour(OLD, status=429), Behaviour(OLD)) as server:
         assert fetch(server.url, tmp_path).path.read_bytes() == OLD
@@ -223,3 +238,12 @@ def test_whatever_breaks_or_changes_the_result_is_one_whole_file(tmp_path_factor
         received = fetch(server.url, folder)
         assert received.path.read_bytes() in (OLD, NEW)
         assert received.sha256 == hashlib.sha256(received.path.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX systems have pipes in folders")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("name", ["archive", "archive.partial", "archive.json"])
+def test_a_pipe_or_folder_among_the_parts_is_a_sentence(tmp_path, make, name):
+    make(tmp_path / name)
+    with serving(Behaviour(OLD)) as server, pytest.raises(UserError, match=f"{name}: is not a file; remove it"):
+        fetch(server.url, tmp_path)

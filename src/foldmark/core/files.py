@@ -161,6 +161,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 _MENDS = {
+    errno.EDQUOT: "your quota on this disk is used up, nothing was changed; make room and run the same command again",
     errno.ENAMETOOLONG: "the name is too long for this disk; shorten it",
     errno.ELOOP: "a link on the way leads back to itself; remove that link",
     errno.EFBIG: "the file would be larger than this disk or ulimit -f allows; raise the limit, or choose another disk",
@@ -171,9 +172,8 @@ _MENDS = {
 def explained(error: OSError, path: Path) -> Exception:
     """The UserError for what the disk says about `path`, or `error` itself where the user cannot mend it."""
     code = error.errno
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        full = "the disk is full" if code == errno.ENOSPC else "your quota on this disk is used up"
-        return UserError(f"{path}: {full}, nothing was changed; make room and run the same command again.")
+    if code == errno.ENOSPC:
+        return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"{path}: no permission to write here; choose a folder of your own.")
     if code in (errno.ENOTDIR, errno.EEXIST):

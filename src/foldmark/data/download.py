@@ -11,15 +11,17 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import MEGABYTE, explained, require_space, write_text
+from foldmark.core.files import MEGABYTE, explained, read_text, require_space, write_text
 from foldmark.core.progress import Done, Progress, no_progress
 
 RECORD = "sources.json"  # beside the data: size and sha256 of what was fetched from where
@@ -27,7 +29,6 @@ TIMEOUT = 30  # seconds to connect, and between two pieces of data
 WAITS = (1, 2, 4, 8)  # seconds before trying again, as long as nothing new arrives
 PIECE = 2**18
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # answers that may be others in a moment
-
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +87,9 @@ class Described:
 class _Failed(Exception):
     """Says what is wrong, without the URL, and what may mend it."""
 
-    def __init__(self, problem: str, mend: str | None = None) -> None:
+    def __init__(self, problem: str, mend: str = "") -> None:
         super().__init__(problem)
-        self.mend = f"{mend}, or " if mend else ""
+        self.mend = mend and f"{mend}, or "
 
 
 class _Broken(Exception):
@@ -97,6 +98,13 @@ class _Broken(Exception):
 
 class _Unreachable(_Broken):
     """Not even a connection."""
+
+
+class _HttpRedirects(HTTPRedirectHandler):
+    """Follows redirects to http and https only."""
+
+    def redirect_request(self, *arguments: Any) -> Request | None:
+        return super().redirect_request(*arguments) if is_url(arguments[-1]) else None
 
 
 def is_url(address: str) -> bool:
@@ -112,6 +120,9 @@ def download(wanted: Wanted, instead: str, progress: Progress = no_progress) -> 
     """
     try:
         wanted.folder.mkdir(parents=True, exist_ok=True)
+        for path in (wanted.archive, wanted.partial, wanted.description):
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path}: is not a file; remove it and run the same command again.")
         described = _read(wanted.description)
         if described is None or described.url != wanted.url:
             wanted.archive.unlink(missing_ok=True)
@@ -177,15 +188,17 @@ def _receive(wanted: Wanted, progress: Progress) -> None:
 
 def _open(request: Request, wanted: Wanted) -> HTTPResponse:
     try:
-        return urlopen(request, timeout=wanted.timeout)
+        return build_opener(_HttpRedirects).open(request, timeout=wanted.timeout)
     except HTTPError as error:
         error.close()
+        if 300 <= error.code < 400:
+            raise _Failed("the server redirects without end, or to an address that is not http") from None
         if error.code == 416:
             # The server's file ends before what we have of it: ours cannot be a part of it.
             wanted.partial.unlink(missing_ok=True)
             raise _Broken("the file is shorter than announced, so it is fetched from the start") from None
-        problem = f"the server answers {error.code} {error.reason}"
-        raise (_Broken if error.code in RETRIED else _Failed)(problem) from None
+        kind = _Broken if error.code in RETRIED else _Failed
+        raise kind(f"the server answers {error.code} {' '.join(str(error.reason).split())}") from None
     except (InvalidURL, UnicodeError) as error:
         raise _Failed(f"not a valid address ({error})") from None
     except URLError as error:
@@ -245,9 +258,7 @@ def _verified(wanted: Wanted) -> Received:
 
 
 def _changed(difference: str) -> _Failed:
-    return _Failed(
-        f"is not the file it was ({difference})", f"remove its entry from {RECORD} beside the data to accept the new one"
-    )
+    return _Failed(f"is not the file it was ({difference})", f"remove its entry from {RECORD} beside the data to accept it")
 
 
 def _read(description: Path) -> Described | None:
@@ -268,8 +279,8 @@ def _amount(done: int, size: int | None) -> str:
 
 def recorded(url: str, record: Path) -> Known:
     """What the record says about a URL. Raises UserError for a damaged record."""
-    entry = _read_record(record).get(url)
-    return Known(entry["size"], entry["sha256"]) if entry else Known(None, None)
+    entry = _read_record(record).get(url, {})
+    return Known(entry.get("size"), entry.get("sha256"))
 
 
 def remember(url: str, received: Received, record: Path) -> None:
@@ -281,11 +292,8 @@ def remember(url: str, received: Received, record: Path) -> None:
 def _read_record(record: Path) -> dict[str, dict]:
     if not record.exists():
         return {}
-    try:
-        entries = json.loads(record.read_text(encoding="utf-8"))
-        whole = all(isinstance(entry["size"], int) and isinstance(entry["sha256"], str) for entry in entries.values())
-    except (OSError, ValueError, AttributeError, TypeError, KeyError):
-        whole = False
-    if not whole:
-        raise UserError(f"{record}: damaged; correct it, or delete it to record the digests anew.")
-    return entries
+    with suppress(OSError, ValueError, AttributeError, TypeError, KeyError):
+        entries = json.loads(read_text(record))
+        if all(isinstance(entry["size"], int) and isinstance(entry["sha256"], str) for entry in entries.values()):
+            return entries
+    raise UserError(f"{record}: damaged; correct it, or delete it to record the digests anew.")
