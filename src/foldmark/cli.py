@@ -1,11 +1,12 @@
 """The command line: `foldmark COMMAND`. Every command with its options and one call; make targets have the same names.
 
 Options are also read from the environment, as FOLDMARK_CONFIG for --config: that is how make hands its variables over, whatever
-quotes, spaces or backticks they hold. Commands import what they need when they run, so that help answers at once.
+quotes, spaces or backticks they hold. A command's module is imported when it runs, so that help answers at once.
 """
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,37 +16,26 @@ import click
 from foldmark.core.errors import UserError
 
 
+Call = tuple  # a function in foldmark.commands as "module:name", and its arguments
+
+
 class Given(SimpleNamespace):
     """What the user gave a command: an attribute for each option, None where it was not given."""
 
-    @property
-    def overrides(self) -> list[str]:
-        """The config overrides; one SET may hold several."""
-        from foldmark.core.config import split_overrides
+    def read(self, what: str) -> Any:
+        """What the options mean together, such as the session or the experiment: see `commands.setup`."""
+        return getattr(import_module("foldmark.commands.setup"), f"read_{what}")(self)
 
-        return [override for text in self.set for override in split_overrides(text)]
-
-    def session(self) -> Any:
-        from foldmark.commands.setup import make_session
-
-        return make_session(self)
-
-    def experiment(self) -> Any:
-        from foldmark.commands.setup import open_experiment
-
-        return open_experiment(self)
-
-    def data(self, kind: str = "ibug") -> Any:
-        from foldmark.commands.setup import open_data
-
-        return open_data(self, kind)
-
-    def require(self, option: str, example: str) -> str:
+    def need(self, option: str, example: str) -> str:
         """The text of an option. Raises UserError with an example where it was not given."""
         value = getattr(self, option)
         if not value:
             raise UserError(f"{option.upper()}=: name one, such as {option.upper()}={example}.")
         return value
+
+    @property
+    def csv(self) -> Path:
+        return Path(self.need("file", "submissions/resnet18.csv"))
 
 
 class _Text(click.ParamType):
@@ -61,10 +51,11 @@ def _option(name: str, text: str, **more: Any) -> Callable:
     return click.option(f"--{name.replace('_', '-')}", name, envvar=f"FOLDMARK_{name.upper()}", help=text, **more)
 
 
-def _argument(name: str, **more: Any) -> Callable:
-    return click.argument(name, envvar=f"FOLDMARK_{name.upper()}", required=False, **more)
+def _argument(name: str) -> Callable:
+    return click.argument(name, envvar=f"FOLDMARK_{name.upper()}", required=False)
 
 
+PATH = click.Path(path_type=Path)
 CONFIG = _option("config", "A name in configs/, or a .yaml file. [default: resnet18; on synthetic faces synthetic]")
 DATA_ROOT = _option("data_root", "Folder that holds the data sets. [default: data]")
 NAME = _option("name", "Name of the experiment. [default: the config's]")
@@ -75,13 +66,27 @@ NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 FOLDS = _option("folds", 'Which folds, such as "0 1". [default: all]', default="")
 COMPETITION = _option("competition", "Kaggle competition to upload to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made.", is_flag=True)
-IBUG = _option("ibug", "iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]")
-TEST_LIST = _option("test_list", "The competition's list of test faces: a URL or a file.")
-IMM = _option("imm", "The IMM Face Database: a URL, an archive or a folder.")
 BOX = _option("box", "x,y,w,h: the face's box, for one photo.", default="")
 FILE = _argument("file")
 EXPERIMENT = (CONFIG, NAME, SET, DATA_ROOT)
 SESSION = (DEVICE, WANDB, NOTES)
+SOURCES = (
+    _option("ibug", "iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]"),
+    _option("test_list", "The competition's list of test faces: a URL or a file."),
+    _option("imm", "The IMM Face Database: a URL, an archive or a folder."),
+)
+PREDICT = (
+    click.argument("source", nargs=-1, required=True, type=PATH),
+    _option("run", "Run folder or name (again for a blend). [default: CONFIG's]", multiple=True, type=_Text()),
+    _option("out", "Folder for the results. [default: photos/<experiment>]", type=PATH),
+    _option("draw", "Also draw annotated pictures and a contact sheet.", is_flag=True),
+)
+SYNTHETIC = (
+    click.argument("folder", type=PATH),
+    click.option("--train-faces", default=400, show_default=True, type=click.IntRange(1, 100_000)),
+    click.option("--test-faces", default=50, show_default=True, type=click.IntRange(1, 100_000)),
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -91,218 +96,151 @@ def app() -> None:
 
 
 def _command(*options: Callable) -> Callable:
-    """A command of the function's name, which takes what the user gave for these options."""
+    """A command of the function's name with these options. The function gives the call that the command is: its arguments are read
+    before the called module is imported, so that a wrong setting is answered at once."""
 
-    def register(function: Callable[[Given], None]) -> click.Command:
-        def call(**given: Any) -> None:
-            function(Given(**given))
+    def register(function: Callable[[Given], Call]) -> click.Command:
+        def run(**given: Any) -> None:
+            target, *arguments = function(Given(**given))
+            module, name = target.split(":")
+            sys.exit(getattr(import_module(f"foldmark.commands.{module}"), name)(*arguments))
 
         for option in reversed(options):
-            call = option(call)
-        return app.command(function.__name__.removesuffix("_"), help=function.__doc__)(call)
+            run = option(run)
+        return app.command(function.__name__, help=function.__doc__)(run)
 
     return register
 
 
-@_command(DATA_ROOT, IBUG, TEST_LIST, IMM)
-def data(given: Given) -> None:
+@_command(DATA_ROOT, *SOURCES)
+def data(given: Given) -> Call:
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
-    from foldmark.commands.data import fetch
-    from foldmark.core.files import expand_user
-
-    root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else given.session().places.data
-    fetch(root, {"IBUG": given.ibug, "TEST_LIST": given.test_list, "IMM": given.imm})
+    return "data:fetch", given.read("data_root"), {name.upper(): getattr(given, name) for name in ("ibug", "test_list", "imm")}
 
 
 @_command(*EXPERIMENT)
-def check(given: Given) -> None:
+def check(given: Given) -> Call:
     """Look at all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
     0: it is safe, warnings or not."""
-    experiment = given.experiment()
-    from foldmark.commands.check import check
-
-    sys.exit(0 if check(given.session(), experiment) else 2)
+    return "check:check", given.read("session"), given.read("experiment")
 
 
 @_command(*EXPERIMENT, FOLDS, *SESSION)
-def train(given: Given) -> None:
+def train(given: Given) -> Call:
     """Train the folds of an experiment, going on where it was interrupted."""
-    from foldmark.commands.setup import parse_folds
-
-    folds, experiment = parse_folds(given.folds), given.experiment()
-    from foldmark.commands.train import train
-
-    train(given.session(), experiment, folds)
+    folds = given.read("folds")
+    return "train:train", given.read("session"), given.read("experiment"), folds
 
 
 @_command(DATA_ROOT, DEVICE)
-def compare(given: Given) -> None:
+def compare(given: Given) -> Call:
     """Put all trained experiments into one table, with intervals, and find their best blend."""
-    data = given.data()
-    from foldmark.commands.compare import compare
-
-    compare(given.session(), data)
+    return "compare:compare", given.read("session"), given.read("ibug")
 
 
 @_command(*EXPERIMENT, *SESSION)
-def csv(given: Given) -> None:
+def csv(given: Given) -> Call:
     """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
-    experiment = given.experiment()
-    from foldmark.commands.submission import csv
-
-    csv(given.session(), experiment)
+    return "submission:csv", given.read("session"), given.read("experiment")
 
 
 @_command(*EXPERIMENT, COMPETITION, FORCE, *SESSION)
-def submit(given: Given) -> None:
+def submit(given: Given) -> Call:
     """Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured."""
-    experiment = given.experiment()
-    from foldmark.commands.submission import submit
-
-    submit(given.session(), experiment, given.competition, force=given.force)
+    return "submission:submit", given.read("session"), given.read("experiment"), given.competition, given.force
 
 
 @_command(FILE, *EXPERIMENT)
-def checkcsv(given: Given) -> None:
+def checkcsv(given: Given) -> Call:
     """List all that is wrong with a competition file, ours or foreign, against the test list."""
-    path, experiment = Path(given.require("file", "submissions/resnet18.csv")), given.experiment()
-    from foldmark.commands.csv_files import check_csv
-
-    check_csv(path, experiment.data, experiment.config.crop)
+    return "csv_files:check_csv", given.csv, given.read("experiment")
 
 
 @_command(FILE, DATA_ROOT, DEVICE)
-def verify(given: Given) -> None:
+def verify(given: Given) -> Call:
     """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    path, data = Path(given.require("file", "submissions/resnet18.csv")), given.data()
-    from foldmark.commands.csv_files import verify_csv
-
-    verify_csv(given.session(), path, data)
+    return "csv_files:verify_csv", given.read("session"), given.csv, given.read("ibug")
 
 
 @_command(FILE, _argument("lb"))
-def score(given: Given) -> None:
+def score(given: Given) -> Call:
     """Note the leaderboard's answer LB to a competition file in submissions/ledger.csv."""
-    from foldmark.commands.csv_files import add_score
-
-    add_score(given.session(), Path(given.require("file", "submissions/resnet18.csv")), given.lb or "")
+    return "csv_files:add_score", given.read("session"), given.csv, given.lb or ""
 
 
 @_command()
-def ledger(given: Given) -> None:
+def ledger(given: Given) -> Call:
     """Show submissions/ledger.csv, and how well out-of-fold figures predicted the leaderboard."""
-    from foldmark.commands.csv_files import show_ledger
-
-    show_ledger(given.session())
+    return "csv_files:show_ledger", given.read("session")
 
 
-def _part(given: Given, name: str) -> None:
-    from foldmark.commands.parts import find_part, run_part
-
-    session = given.session()
-    part = find_part(name, session.places, given.overrides)
-    run_part(part, session, given.data("imm"), given.overrides)
-
-
-PART = (SET, DATA_ROOT, *SESSION)
-
-
-@_command(*PART)
-def part1(given: Given) -> None:
+@_command(SET, DATA_ROOT, *SESSION)
+def part1(given: Given) -> Call:
     """The course's part 1: the nose tip on IMM; figures and page in runs/part1."""
-    _part(given, "part1")
+    return "parts:run_part", "part1", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
-@_command(*PART)
-def part2(given: Given) -> None:
+@_command(SET, DATA_ROOT, *SESSION)
+def part2(given: Given) -> Call:
     """The course's part 2: all 58 points on IMM; figures and page in runs/part2."""
-    _part(given, "part2")
+    return "parts:run_part", "part2", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
-@_command(*PART)
-def extra(given: Given) -> None:
+@_command(SET, DATA_ROOT, *SESSION)
+def extra(given: Given) -> Call:
     """Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU."""
-    _part(given, "part2-extra")
+    return "parts:run_part", "part2-extra", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
 @_command(_argument("photos"), CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
-def photos(given: Given) -> None:
+def photos(given: Given) -> Call:
     """Find the faces in your own photos, predict their points and draw them, into photos/<experiment>."""
-    from foldmark.commands.photos import predict_sources
-
-    given.source, given.run, given.out, given.draw = [Path(given.require("photos", "~/Pictures/friends"))], (), None, True
-    predict_sources(given.session(), given)
+    given.source, given.run, given.out, given.draw = [Path(given.need("photos", "~/Pictures/friends"))], (), None, True
+    return "photos:predict_sources", given.read("session"), given
 
 
-@_command(
-    click.argument("source", nargs=-1, required=True, type=click.Path(path_type=Path)),
-    _option("run", "Run folder or name (again for a blend). [default: CONFIG's]", multiple=True),
-    _option("out", "Folder for the results. [default: photos/<experiment>]", type=click.Path(path_type=Path)),
-    _option("draw", "Also draw annotated pictures and a contact sheet.", is_flag=True),
-    *(CONFIG, NAME, BOX, DATA_ROOT, DEVICE),
-)
-def predict(given: Given) -> None:
+@_command(*PREDICT, CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
+def predict(given: Given) -> Call:
     """Predict the points of all faces in SOURCE (folders, photos, lists of them (.txt), iBUG label files (.xml)) into points.csv
     and points.json."""
-    from foldmark.commands.photos import predict_sources
-
-    predict_sources(given.session(), given)
+    return "photos:predict_sources", given.read("session"), given
 
 
 @_command(*EXPERIMENT)
-def report(given: Given) -> None:
+def report(given: Given) -> Call:
     """Write runs/<experiment>/report.html, one page with all there is to show, and how to repeat it."""
-    experiment = given.experiment()
-    from foldmark.report.report import make_report
-
-    variables = {"CONFIG": given.config, "NAME": given.name, "DATA_ROOT": given.data_root}
-    make_report(experiment, given.session().places, {key: value for key, value in variables.items() if value})
+    variables = {name.upper(): getattr(given, name) for name in ("config", "name", "data_root")}
+    return "report:report", given.read("session"), given.read("experiment"), variables
 
 
 @_command(_argument("config"), SET)
-def model(given: Given) -> None:
+def model(given: Given) -> Call:
     """Print a variant's layers, parameters and operations."""
-    from foldmark.commands.model import show_model
-
-    show_model(given.session().places, given.require("config", "resnet18"), given.overrides)
+    return "model:show_model", given.read("session"), given.need("config", "resnet18"), given.read("overrides")
 
 
-@_command(
-    click.argument("folder", type=click.Path(path_type=Path)),
-    click.option("--train-faces", default=400, show_default=True, type=click.IntRange(1, 100_000)),
-    click.option("--test-faces", default=50, show_default=True, type=click.IntRange(1, 100_000)),
-    click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
-)
-def synthetic(given: Given) -> None:
+@_command(*SYNTHETIC)
+def synthetic(given: Given) -> Call:
     """Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive."""
-    from foldmark.show.terminal import say_made
-    from foldmark.synthetic.ibug import write_synthetic_faces
-
-    say_made(write_synthetic_faces(given.folder, train_faces=given.train_faces, test_faces=given.test_faces, seed=given.seed))
+    return "data:write_synthetic", given.folder, given.train_faces, given.test_faces, given.seed
 
 
 @_command()
-def dashboard(given: Given) -> None:
+def dashboard(given: Given) -> Call:
     """Open W&B's terminal dashboard over the runs made here."""
-    from foldmark.commands.wandb_runs import dashboard
-
-    sys.exit(dashboard(given.session().places.root))
+    return "wandb_runs:dashboard", given.read("session")
 
 
 @_command()
-def sync(given: Given) -> None:
+def sync(given: Given) -> Call:
     """Upload the W&B runs made offline, each once."""
-    from foldmark.commands.wandb_runs import sync
-
-    sync(given.session().places.root)
+    return "wandb_runs:sync", given.read("session")
 
 
 @_command()
-def workspace(given: Given) -> None:
+def workspace(given: Given) -> Call:
     """Save a page of curves, worst faces and variants in W&B, over the uploaded runs."""
-    from foldmark.commands.workspace import save_workspace
-
-    save_workspace()
+    return ("workspace:save_workspace",)
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ SHEET_FACES = 48
 COLOURS = {UNSAFE: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
-def check(session: Session, experiment: Experiment) -> bool:
-    """Look at all faces, show what is found and write it into runs/check; True if training is safe."""
+def check(session: Session, experiment: Experiment) -> int:
+    """Look at all faces, show what is found and write it into runs/check. The exit code: 0 if training is safe, else 2."""
     diagnosis = diagnose(experiment.data, experiment.config, show_progress)
     _show(diagnosis, experiment.config)
     say_made(", ".join(map(str, _write(diagnosis, experiment.data, session.places.check))))
     say(f"training is NOT safe: {'; '.join(diagnosis.unsafe)}." if diagnosis.unsafe else "training is safe. Next: make train")
-    return diagnosis.safe
+    return 0 if diagnosis.safe else 2
 
 
 def _show(diagnosis: Diagnosis, config: Config) -> None:

@@ -6,17 +6,17 @@ from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
 from foldmark.data.sets import Data
-from foldmark.runs.experiment import Session
+from foldmark.runs.experiment import Experiment, Session
 from foldmark.show.terminal import say, say_made, say_table, show_progress
 from foldmark.submission.format import pick_format
 from foldmark.submission.kaggle import find_obstacle, upload_submission
 from foldmark.submission.ledger import SCORED_FOR_RANKS, note_score, read_ledger, table_rows
 
 
-def check_csv(csv: Path, data: Data, crop: CropConfig) -> None:
+def check_csv(csv: Path, experiment: Experiment) -> None:
     """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
-    file_format = pick_format(data.set)
-    findings = file_format.findings(csv, data.test, crop)
+    data, file_format = experiment.data, pick_format(experiment.data.set)
+    findings = file_format.findings(csv, data.test, experiment.config.crop)
     for finding in findings:
         say(f"{finding.defect}: {finding.sentence}")
     if findings:

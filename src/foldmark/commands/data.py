@@ -16,6 +16,7 @@ from foldmark.data.download import RECORD, Wanted, download, is_url, recorded, r
 from foldmark.data.sets import DEFAULT_ROOT, SETS, CompetitionList, DataSet, Source, find_data
 from foldmark.data.unpack import BadArchive, unpack
 from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.synthetic.ibug import write_synthetic_faces
 
 WORK = ".make-data"
 
@@ -222,3 +223,8 @@ def _how_to_give(source: Source) -> str:
 
 def _not_replaced(source: Source, there: Path) -> str:
     return f" ({source.variable} is not used; to replace it, move {there} away first)"
+
+
+def write_synthetic(folder: Path, train_faces: int, test_faces: int, seed: int) -> None:
+    """Write synthetic faces with exact points, in the layout of the iBUG archive."""
+    say_made(write_synthetic_faces(folder, train_faces=train_faces, test_faces=test_faces, seed=seed))

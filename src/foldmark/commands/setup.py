@@ -1,8 +1,9 @@
-"""What the user's options mean: the session, the data and the experiment. Synthetic faces are announced here."""
+"""What the options that the user gave mean: `read_<what>(given)` for each. Synthetic faces are announced here."""
 
 from pathlib import Path
 from typing import Any
 
+from foldmark.core.config import split_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import expand_user
 from foldmark.data.sets import Data
@@ -12,36 +13,45 @@ from foldmark.show.terminal import console, show_progress
 from foldmark.synthetic.sets import load_data, synthetic_notice
 
 
-def make_session(given: Any) -> Session:
-    """The session in the current folder with what the user gave of device, wandb and notes."""
+def read_session(given: Any) -> Session:
+    """The session in the current folder, with device, wandb and notes where the command has them."""
     options = {key: getattr(given, key) for key in ("device", "wandb", "notes") if hasattr(given, key)}
     return Session(Places(Path.cwd()), **options)
 
 
-def read_settings(given: Any) -> Settings:
-    return Settings(given.config or None, given.name or None, given.overrides)
+def read_overrides(given: Any) -> list[str]:
+    """The config overrides; one SET may hold several."""
+    return [override for text in given.set for override in split_overrides(text)]
 
 
-def open_data(given: Any, kind: str) -> Data:
-    """The data set of this kind below the user's DATA_ROOT, or synthetic faces, which are announced."""
-    places = make_session(given).places
-    root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else places.data
+def read_folds(given: Any) -> list[int] | None:
+    """The fold numbers in a text such as "0 1"; None for all. Raises UserError for anything else."""
+    try:
+        return [int(fold) for fold in given.folds.replace(",", " ").split()] or None
+    except ValueError:
+        raise UserError(f'FOLDS="{given.folds}": write fold numbers, such as FOLDS="0 1".') from None
+
+
+def read_data_root(given: Any) -> Path:
+    """The folder of the data sets."""
+    return expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else read_session(given).places.data
+
+
+def read_experiment(given: Any) -> Experiment:
+    """The experiment, with its data."""
+    places = read_session(given).places
+    settings = Settings(given.config or None, given.name or None, read_overrides(given))
+    return make_experiment(places, settings, open_data(places, read_data_root(given), data_set_of(places, settings)))
+
+
+def read_ibug(given: Any) -> Data:
+    """The set of part 3, for commands that take no config."""
+    return open_data(read_session(given).places, read_data_root(given), "ibug")
+
+
+def open_data(places: Places, root: Path, kind: str) -> Data:
+    """The data set of this kind below a root, or synthetic faces, which are announced."""
     data = load_data(root, kind, places.cache, show_progress)
     if data.synthetic:
         console.print(synthetic_notice(root, data))
     return data
-
-
-def open_experiment(given: Any) -> Experiment:
-    """The experiment that the user's options mean, with its data."""
-    places, settings = make_session(given).places, read_settings(given)
-    data = open_data(given, data_set_of(places, settings))
-    return make_experiment(places, settings, data)
-
-
-def parse_folds(text: str) -> list[int] | None:
-    """The fold numbers in a text such as "0 1"; None for all. Raises UserError for anything else."""
-    try:
-        return [int(fold) for fold in text.replace(",", " ").split()] or None
-    except ValueError:
-        raise UserError(f'FOLDS="{text}": write fold numbers, such as FOLDS="0 1".') from None

@@ -71,7 +71,7 @@ def csv(session: Session, experiment: Experiment) -> None:
     say(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)")
 
 
-def submit(session: Session, experiment: Experiment, competition: str | None, *, force: bool = False) -> None:
+def submit(session: Session, experiment: Experiment, competition: str | None, force: bool = False) -> None:
     """Check the CSV, made first if it is missing or stale, and upload it if a competition is named and Kaggle is configured.
     Raises UserError for a CSV that was edited after it was made, unless forced."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from foldmark.core.errors import UserError
+from foldmark.runs.experiment import Session
 from foldmark.show.terminal import say
 from foldmark.show.tracker import NETWORK_LIMIT, call_with_limit, shorten_error, stay_in_this_folder
 
@@ -15,23 +16,23 @@ STILL_WRITTEN = 60  # seconds
 WANDB = [sys.executable, "-m", "wandb"]
 
 
-def dashboard(folder: Path = Path()) -> int:
-    """Open W&B's terminal dashboard over the runs in `folder`/wandb and return its exit code.
+def dashboard(session: Session) -> int:
+    """Open W&B's terminal dashboard over the runs made here and return its exit code.
 
     Raises UserError when there is nothing to show, or no terminal to show it in.
     """
-    runs = _runs_folder(folder)
+    runs = _find_runs(session.places.wandb)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(f"{runs}: the dashboard needs a terminal; `wandb leet inspect --summary {runs}` prints the latest run.")
     return subprocess.run([*WANDB, "leet", "run", str(runs)]).returncode
 
 
-def sync(folder: Path = Path()) -> None:
-    """Upload the offline runs in `folder`/wandb that are not uploaded yet; W&B puts a mark beside each one that is.
+def sync(session: Session) -> None:
+    """Upload the offline runs that are not uploaded yet; W&B puts a mark beside each one that is.
 
     Raises UserError without a run, a login or an answer from the server, and if a run did not arrive.
     """
-    runs = _runs_folder(folder)
+    runs = _find_runs(session.places.wandb)
     waiting = [file for file in sorted(runs.glob("offline-run-*/run-*.wandb")) if not _synced(file)]
     # What is sent now would be marked, and its rest never sent.
     growing = [file for file in waiting if time.time() - file.stat().st_mtime < STILL_WRITTEN and not _ended(file)]
@@ -67,8 +68,7 @@ def require_login() -> str:
         ) from None
 
 
-def _runs_folder(folder: Path) -> Path:
-    runs = folder / "wandb"
+def _find_runs(runs: Path) -> Path:
     if not any(runs.glob("*run-*/run-*.wandb")):
         raise UserError(f"{runs}: no runs there yet; `make train` makes the first one.")
     return runs
