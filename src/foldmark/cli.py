@@ -15,7 +15,6 @@ import click
 
 from foldmark.core.errors import UserError
 
-
 Call = tuple  # a function in foldmark.commands as "module:name", and its arguments
 
 
@@ -96,8 +95,8 @@ def app() -> None:
 
 
 def _command(*options: Callable) -> Callable:
-    """A command of the function's name with these options. The function gives the call that the command is: its arguments are read
-    before the called module is imported, so that a wrong setting is answered at once."""
+    """A command of the function's name with these options. The function gives the call that the command is: its arguments are
+    read before the called module is imported, so that a wrong setting is answered at once."""
 
     def register(function: Callable[[Given], Call]) -> click.Command:
         def run(**given: Any) -> None:

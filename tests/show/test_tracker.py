@@ -17,7 +17,10 @@ import pytest
 
 from foldmark.commands.wandb_runs import dashboard, sync
 from foldmark.core.errors import UserError
+from foldmark.runs.experiment import Session
+from foldmark.runs.places import Places
 from foldmark.show.tracker import RunInfo, start
+from tests.commandline import run_process
 from tests.conftest import REPOSITORY, assert_refused
 
 SOURCE = REPOSITORY / "src"
@@ -167,14 +170,11 @@ def test_an_unknown_mode_is_refused(monkeypatch, tmp_path):
 
 def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):
     with pytest.raises(UserError, match="make train"):
-        dashboard(tmp_path)
+        dashboard(Session(Places(tmp_path)))
     run = tmp_path / "wandb" / "offline-run-20260101_000000-a" / "run-a.wandb"
     run.parent.mkdir(parents=True)
     run.touch()
-    code = f"from pathlib import Path; from foldmark.commands.wandb_runs import dashboard; dashboard(Path({str(tmp_path)!r}))"
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert "needs a terminal" in done.stderr.splitlines()[-1]
+    assert_refused(run_process(tmp_path, "dashboard"), "needs a terminal")
 
 
 def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
@@ -183,7 +183,7 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
     if process == 0:
         os.chdir(tmp_path)
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"}
-        code = "import sys; from foldmark.commands.wandb_runs import dashboard; sys.exit(dashboard())"
+        code = "import sys; sys.argv[1:] = ['dashboard']; from foldmark.cli import main; main()"
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     shown, status, deadline = b"", None, time.monotonic() + 40
     while status is None and time.monotonic() < deadline:
@@ -201,7 +201,7 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
 
 def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, tmp_path):
     with pytest.raises(UserError, match="make train"):
-        sync(tmp_path)
+        sync(Session(Places(tmp_path)))
     assert outside(FOLD.replace("EPOCHS", "(0, 1)")).returncode == 0
     assert_refused(outside(SYNC), "not logged in", "wandb login")
     with socket.socket() as taken:

@@ -1,20 +1,20 @@
 """`make part1`, `part2` and `extra`: the course's parts, trained from where they stand, and their pages."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas
 import torch
 
+from foldmark.commands.setup import open_data
 from foldmark.commands.train import train_one
 from foldmark.core.config_file import load_config
 from foldmark.core.files import write_text
-from foldmark.data.sets import Data
 from foldmark.models.device import pick_device
 from foldmark.report import wandb as wandb_view
-from foldmark.report.part import PARTS, Part, PartResults, Setting, Trained, describe_settings
+from foldmark.report.part import PARTS, PartResults, Setting, Trained, describe_settings
 from foldmark.report.part_page import write_part_page
 from foldmark.runs.experiment import Session
-from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say_made, say_table, show_progress
 from foldmark.show.training_table import TrainingTable
@@ -22,16 +22,13 @@ from foldmark.train.finished import check_finished_folds
 from foldmark.train.state import check_names
 
 
-def find_part(name: str, places: Places, overrides: Sequence[str]) -> Part:
-    """The part of that name. Raises UserError for overrides that do not fit its configs, before anything is made."""
+def run_part(name: str, session: Session, data_root: Path, overrides: Sequence[str]) -> None:
+    """Train what is not yet trained of a part, write its results and its page, and print the results. Raises UserError for
+    overrides that do not fit its configs, before anything is made."""
     part = PARTS[name]
     for setting in part.compared:
-        check_names(load_config(setting.config, places.configs, [*setting.changes, *overrides]))
-    return part
-
-
-def run_part(part: Part, session: Session, data: Data, overrides: Sequence[str]) -> None:
-    """Train what is not yet trained of a part, write its results and its page, and print the results."""
+        check_names(load_config(setting.config, session.places.configs, [*setting.changes, *overrides]))
+    data = open_data(session.places, data_root, "imm")
     device = pick_device(session.device)
     folder = session.places.run(f"{part.name}-synthetic" if data.synthetic else part.name)
 
