@@ -102,7 +102,7 @@ def _command(*options: Callable) -> Callable:
         def run(**given: Any) -> None:
             target, *arguments = function(Given(**given))
             module, name = target.split(":")
-            sys.exit(getattr(import_module(f"foldmark.commands.{module}"), name)(*arguments))
+            sys.exit(getattr(import_module(f"foldmark.commands.{module}"), name)(*arguments) or 0)
 
         for option in reversed(options):
             run = option(run)
