@@ -23,7 +23,7 @@ import numpy as np
 from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, with_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, write_text
+from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, read_text, write_text
 from foldmark.core.yaml_values import read_yaml
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class FoldFolder:
         if not self.finished:
             return None
         try:
-            summary = json.loads(self.summary_file.read_text(encoding="utf-8"))
+            summary = json.loads(read_text(self.summary_file))
             whole = all(isinstance(summary[key], int | float) for key in ("faces", "mae_px", "nme", "seconds", "parameters"))
         except (OSError, ValueError, TypeError, KeyError):
             whole = False
@@ -216,7 +216,7 @@ class RunFolder:
         """The config that this run was made with, but for settings that are no part of it, which overrides may change. Raises
         UserError for other overrides that differ from it."""
         try:
-            tree = read_yaml(self.config_file.read_text(encoding="utf-8"))
+            tree = read_yaml(read_text(self.config_file))
         except (OSError, ValueError):
             raise UserError(
                 f"{self.config_file}: cannot be read; restore it, or train under another name with NAME=..."
@@ -243,7 +243,7 @@ class RunFolder:
 
     def read_environment(self) -> dict:
         try:
-            environment = json.loads(self.environment_file.read_text())
+            environment = json.loads(read_text(self.environment_file))
         except (OSError, ValueError):
             environment = None
         if not isinstance(environment, dict):
