@@ -59,7 +59,7 @@ def find_impossible(faces: Faces) -> dict[int, str]:
             "the box is not finite": ~np.isfinite(faces.boxes_px).all(axis=1),
             "the box has no area": (faces.boxes_px[:, 2:] <= 0).any(axis=1),
         }
-        if faces.points_px is not None:
+        if faces.labels_px is not None:
             points_px = np.nan_to_num(faces.points_px)
             first, last = points_px.min(axis=1), points_px.max(axis=1)
             span = (last - first).max(axis=1)
