@@ -62,7 +62,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     oof = read_oof(run.folder, run.faces)
     say(f"all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
     say(f"for comparison, the mean training face laid into each box: {headline(mean_face_scores(run, folds))}")
-    following = None if data.set == "imm" else "make csv submit (the competition file); make dashboard (all curves)"
+    following = None if data.kind.test_list is None else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder.path} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
 
