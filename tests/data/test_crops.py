@@ -1,6 +1,7 @@
 """The crop store: decoded once, exact, keyed by what it depends on, and honest about damaged pictures."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
 from foldmark.data.crops import open_store, store_size
 from foldmark.data.decode import read_grey
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
@@ -46,6 +49,63 @@ def test_a_store_that_was_cut_short_is_built_again(faces, tmp_path):
     whole = store.file.read_bytes()
     store.file.write_bytes(whole[: len(whole) // 2])
     assert open_store(faces, CROP, tmp_path).file.read_bytes() == whole
+
+
+def garble(path):
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+
+
+def replace_by(make):
+    def change(path):
+        path.unlink()
+        make(path)
+
+    return change
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "garbage of the same size": garble,
+    "a pipe": replace_by(os.mkfifo) if hasattr(os, "mkfifo") else Path.unlink,
+    "a link to itself": replace_by(lambda path: path.symlink_to(path.name)),
+}
+
+
+@pytest.mark.parametrize("which", [".u8", ".json"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_store_that_is_damaged_is_built_again(faces, tmp_path, caplog, which, damage):
+    store = open_store(faces, CROP, tmp_path)
+    whole = store.file.read_bytes()
+    damage(store.file.with_suffix(which))
+    with caplog.at_level("INFO", "foldmark"):
+        again = open_store(faces, CROP, tmp_path)
+    assert again.file.read_bytes() == whole
+    assert "cut out anew" in caplog.text
+
+
+def test_a_folder_where_the_store_belongs_is_a_sentence(faces, tmp_path):
+    store = open_store(faces, CROP, tmp_path)
+    store.file.unlink()
+    store.file.mkdir()
+    with pytest.raises(UserError, match="a folder stands where this file should be"):
+        open_store(faces, CROP, tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_picture_that_may_be_read_again_is_cut_out(faces, tmp_path):
+    faces.path(5).chmod(0)
+    assert list(open_store(faces, CROP, tmp_path).damaged) == [5]
+    faces.path(5).chmod(0o644)
+    assert not open_store(faces, CROP, tmp_path).damaged
+
+
+@pytest.mark.parametrize("box", [[0, 0, 60_000, 60_000], [0, 0, 9e5, 9e5], [-9e5, 0, 100, 100]])
+def test_a_box_that_would_need_gigabytes_is_damage(tmp_path, box):
+    Image.new("L", (10_000, 10)).save(tmp_path / "wide.png")
+    faces = Faces(tmp_path, ["wide.png"], np.array([box], float), None, np.zeros((1, 2)), ["wide"])
+    assert "has a box that does not fit it" in open_store(faces, CROP, tmp_path / "cache").damaged[0]
 
 
 def test_the_affine_of_a_crop_finds_the_eyes_of_a_synthetic_face(faces, tmp_path):
