@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional
 
 from foldmark.cli import CONFIG, DATA_ROOT, DEVICE, SET, Given
+from foldmark.commands.setup import read_experiment, read_session
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
@@ -200,7 +201,7 @@ def describe_machine(device: torch.device) -> str:
 def main(**options: Any) -> None:
     given = Given(name=None, **options)
     try:
-        session, experiment = given.session(), given.experiment()
+        session, experiment = read_session(given), read_experiment(given)
         check_names(experiment.config)
         figures = bench(session, experiment)
     except UserError as error:
