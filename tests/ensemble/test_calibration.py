@@ -7,7 +7,6 @@ import pytest
 
 from foldmark.core.faces import Faces
 from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
-from foldmark.show.charts import draw_reliability
 
 
 @pytest.fixture
@@ -55,9 +54,3 @@ def test_the_most_uncertain_face_comes_first(predicted):
     assert table["worst_region"].iloc[0] == "jaw"
     assert table["first_id"].iloc[0] == 7 * 136
     assert len(table) == 400
-
-
-def test_the_figure_is_synthetic(predicted, tmp_path):
-    faces, points_px, spread_px = predicted
-    draw_reliability(tmp_path / "r.png", reliability(spread_px, points_px, faces, np.arange(400) % 5))
-    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,7 @@
 """The report as its readers open it: whole, valid, without a network, and usable in a browser at every width."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -193,7 +194,7 @@ def test_a_blend_has_one_report_with_the_curves_and_configs_of_each(made):
     text = (made / "runs/both-synthetic/report.html").read_text()
     page = Outline(text)
     assert not page.wrong
-    assert re.search(r"both-synthetic blends one-synthetic \(0\.\d\d\), two-synthetic \(0\.\d\d\)", page.data)
+    assert re.search(r"both-synthetic is a blend of one-synthetic \(0\.\d\d\), two-synthetic \(0\.\d\d\)", page.data)
     for name in ("one-synthetic", "two-synthetic"):
         assert f"{name}: each fold thin" in page.data
         assert f"{name}: the whole config, as YAML" in page.data
@@ -210,6 +211,43 @@ def test_a_damaged_csv_is_left_out_and_a_run_without_a_fold_refused(made, synthe
     assert done.returncode == 0, done.stderr
     assert "left out: Test pictures (submissions/small.csv is damaged" in done.stdout
     assert "made by: make photos PHOTOS=" in done.stdout
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"\xff\x00[{,\n"),
+    "other": lambda path: path.write_text('{"a": 1}'),
+    "folder": lambda path: path.mkdir(),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_damaged_is_left_out_with_its_file_and_command(made, synthetic_root, foldmark, workplace, damage):
+    for name in ("runs", "submissions", "photos"):
+        shutil.copytree(made / name, workplace / name)
+    files = {
+        "runs/compare.csv": "compare",
+        "runs/small/fold0/consistency.json": "compare",
+        "runs/small/fold1/metrics.csv": "train",
+        "submissions/small-look-first.csv": "csv",
+        "submissions/ledger.csv": "csv",
+        "photos/small/points.json": "photos",
+        "runs/part1-synthetic/sections.json": "part1",
+    }
+    for file in files:
+        (workplace / file).unlink()
+        DAMAGE[damage](workplace / file)
+    done = foldmark("report", "--data-root", synthetic_root, "--config", "synthetic", "--name", "small")
+    assert done.returncode == 0, done.stderr
+    for file, command in files.items():
+        # An empty ledger is one without rows.
+        if (file, damage) != ("submissions/ledger.csv", "empty"):
+            (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ") and file in line]
+            assert f"made by: make {command}" in line
+    page = (workplace / "runs/small/report.html").read_text()
+    assert not Outline(page).wrong
+    assert ">Folds</h3>" in page
 
 
 def test_a_photo_is_made_lighter_and_a_drawing_stays_sharp(tmp_path):

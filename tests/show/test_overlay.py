@@ -15,7 +15,7 @@ def middle_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.argwhere(near).mean(axis=0)[::-1]
 
 
-def test_a_point_is_synthetic_where_it_is_at_any_scale():
+def test_a_point_is_drawn_where_it_is_at_any_scale():
     picture = np.zeros((60, 80), np.uint8)
     for width in (40, 80, 333, 480):
         drawn = draw_points(picture, np.array([[20.25, 40.5]]), np.array([[60.0, 10.0]]), width=width)

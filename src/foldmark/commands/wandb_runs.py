@@ -1,4 +1,4 @@
-"""The W&B runs made in this folder: looked at in a terminal, and uploaded."""
+"""The W&B runs of this folder: a dashboard in the terminal, and their upload."""
 
 import json
 import subprocess
@@ -28,13 +28,13 @@ def dashboard(session: Session) -> int:
 
 
 def sync(session: Session) -> None:
-    """Upload the offline runs that are not uploaded yet; W&B puts a mark beside each one that is.
+    """Upload the offline runs that are not uploaded yet. W&B marks each uploaded run by a file beside it.
 
     Raises UserError without a run, a login or an answer from the server, and if a run did not arrive.
     """
     runs = _find_runs(session.places.wandb)
-    waiting = [file for file in sorted(runs.glob("offline-run-*/run-*.wandb")) if not _synced(file)]
-    # What is sent now would be marked, and its rest never sent.
+    waiting = [file for file in sorted(runs.glob("offline-run-*/run-*.wandb")) if file.is_file() and not _synced(file)]
+    # A run that is sent while it grows is marked as sent, and the rest of it is never sent.
     growing = [file for file in waiting if time.time() - file.stat().st_mtime < STILL_WRITTEN and not _ended(file)]
     for file in growing:
         say(f"{file.parent}: is still being written; upload it when its training has ended.")
@@ -53,10 +53,14 @@ def sync(session: Session) -> None:
 
 def require_login() -> str:
     """The user's W&B name. Raises UserError unless W&B knows it and its server agrees."""
-    import wandb
+    try:
+        import wandb
 
-    wandb.setup(settings=wandb.Settings(silent=True))
-    if not wandb.login(prompt=False, verify=False):
+        wandb.setup(settings=wandb.Settings(silent=True))
+        logged_in = wandb.login(prompt=False, verify=False)
+    except Exception as error:
+        raise UserError(f"W&B: cannot start ({shorten_error(error)}); check that it is installed.") from None
+    if not logged_in:
         raise UserError("W&B: not logged in; run `.venv/bin/wandb login` once, then the same command again.")
     try:
         return call_with_limit(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
@@ -69,15 +73,19 @@ def require_login() -> str:
 
 
 def _find_runs(runs: Path) -> Path:
-    if not any(runs.glob("*run-*/run-*.wandb")):
+    if not any(file.is_file() for file in runs.glob("*run-*/run-*.wandb")):
         raise UserError(f"{runs}: no runs there yet; `make train` makes the first one.")
     return runs
 
 
 def _ended(file: Path) -> bool:
-    """Whether W&B's own reader finds the record that closes a run."""
-    printed = subprocess.run([*WANDB, "leet", "inspect", "--json", str(file.parent)], capture_output=True, text=True).stdout
-    return bool(printed.strip()) and json.loads(printed.splitlines()[-1])["type"] == "exit"
+    """Whether W&B's own reader finds the record that ends a run."""
+    command = [*WANDB, "leet", "inspect", "--json", str(file.parent)]
+    printed = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
+    try:
+        return bool(json.loads(printed.splitlines()[-1])["type"] == "exit")
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _synced(file: Path) -> bool:

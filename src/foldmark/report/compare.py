@@ -18,7 +18,6 @@ from foldmark.data.sets import Data
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.consistency import shift_consistency
-from foldmark.models.net import count_parameters
 from foldmark.models.trained import load_model
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
@@ -120,9 +119,9 @@ def find_best_blend(variants: list[Variant]) -> BestBlend | None:
     return best if len(kept) == len(together) else blend(kept)
 
 
-def keep_consistency(run: Run, fold: int, model: torch.nn.Module) -> float:
+def keep_consistency(run: Run, fold: int, device: torch.device) -> float:
     """Shift consistency of a fold's model on some of its held-out faces, in percent of the eye distance; measured once and kept
-    in the fold's folder."""
+    in the fold's folder. Raises UserError for a model that cannot be loaded."""
     path, checkpoint = run.fold(fold).consistency_file, file_sha256(run.fold(fold).checkpoint)
     try:
         kept = json.loads(read_text(path))
@@ -131,6 +130,7 @@ def keep_consistency(run: Run, fold: int, model: torch.nn.Module) -> float:
             raise ValueError
         return float(kept["percent_of_eyes"])
     except (OSError, ValueError, KeyError, TypeError):
+        model = load_model(run.fold(fold).checkpoint, run.config, run.faces.markup.count, device)
         held_out = run.held_out_rows(fold)
         rows = held_out[np.linspace(0, len(held_out) - 1, min(CONSISTENCY_FACES, len(held_out))).astype(int)]
         percent = float(shift_consistency(model, run, rows).mean())
@@ -140,16 +140,21 @@ def keep_consistency(run: Run, fold: int, model: torch.nn.Module) -> float:
 
 def _describe_variant(variant: Variant, best: Variant, device: torch.device) -> dict:
     run, folds = variant.run, variant.run.folder.finished
-    model = load_model(folds[0].checkpoint, run.config, run.faces.markup.count, device)
+    try:
+        moves = f"{keep_consistency(run, folds[0].number, device):.2f}"
+    except UserError as error:
+        log.info("shift consistency of %s not measured: %s", variant.name, error)
+        moves = ""
+    summaries = [fold.require_summary() for fold in folds]
     return {
         "experiment": variant.name,
         "folds": f"{len(folds)} of {run.folds.max() + 1}",
         "faces": len(variant.oof),
         **_figures(variant.oof),
         "to the best": "" if variant is best else _compare_to(variant.oof, best.oof),
-        "moves %": f"{keep_consistency(run, folds[0].number, model):.2f}",
-        "minutes": f"{sum(fold.summary['seconds'] for fold in folds) / 60:.0f}",
-        "parameters": f"{count_parameters(model):,}",
+        "moves %": moves,
+        "minutes": f"{sum(summary['seconds'] for summary in summaries) / 60:.0f}",
+        "parameters": f"{summaries[0]['parameters']:,}",
         **_regions(variant.oof),
     }
 

@@ -1,6 +1,7 @@
 """The report's faces: the best, the median and the worst held out, those of the test list, and own photos."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
+from foldmark.core.files import read_text
 from foldmark.data.crops import cut, warp
 from foldmark.data.decode import decode, picture_bytes
 from foldmark.report.numbers import look_first
 from foldmark.report.reasons import unusual_traits
 from foldmark.report.results import Results
-from foldmark.show.page import FacePicture, Missing, Picture, Section
+from foldmark.show.page import FacePicture, Missing, Picture, Section, is_picture
 from foldmark.submission.format import pick_format
 
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
@@ -44,14 +46,14 @@ def held_out_faces(results: Results) -> list[Section]:
             )
             for index, reason in zip(chosen, reasons, strict=True)
         ]
-        text = "Held-out faces, at most one of each photo; what is unusual about them is computed from their points and light."
+        text = "Held-out faces, at most one of each photo. What is unusual about them is computed from their points and light."
         sections.append(Section(title, text if title != "Median faces" else "", faces=pictures))
     return sections
 
 
 def test_faces(results: Results) -> Section | Missing:
-    """Pictures of the test list with what the competition file says of them, the most uncertain ones listed."""
-    if not results.csv.is_file():
+    """Pictures of the test list with the predictions in the competition file, the most uncertain ones listed."""
+    if not results.csv.exists():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
     test = results.experiment.data.test
     points_px, findings = pick_format(results.experiment.data.set).read(results.csv, test)
@@ -62,11 +64,11 @@ def test_faces(results: Results) -> Section | Missing:
     shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
     pictures = [face_picture(results, test, row, points_px[row], test.pictures[row], prediction_only=True) for row in shown]
     pictures += [
-        face_picture(results, test, row, points_px[row], f"To look at first: {test.pictures[row]}.", prediction_only=True)
+        face_picture(results, test, row, points_px[row], f"Uncertain: {test.pictures[row]}.", prediction_only=True)
         for row in _of_different_photos(uncertain, test.groups, SHOWN_FACES)
     ]
-    text = f"Pictures of the test list at even distances, with the points of {results.csv}" + (
-        "; then the most uncertain ones, which the table lists." if listed else "."
+    text = f"Evenly chosen pictures of the test list, with the predictions in {results.csv}" + (
+        "; then the most uncertain ones, as in the table." if listed else "."
     )
     return Section("Test pictures", text, table=listed, faces=pictures)
 
@@ -74,15 +76,17 @@ def test_faces(results: Results) -> Section | Missing:
 def own_photos(results: Results) -> Section | Missing:
     folder, command = results.places.photos / results.name, "photos PHOTOS=folder-with-your-photos"
     sheet, listed = folder / "sheet.png", folder / "points.json"
-    if not (sheet.is_file() and listed.is_file()):
+    if not (sheet.exists() and listed.exists()):
         return Missing("Own photos", command)
-    # Pictures of photos that are gone since stay in the folder; points.json has those of the last time.
+    # The folder may hold pictures of earlier photos; points.json lists those of the last time.
     try:
-        photos = json.loads(listed.read_bytes())["photos"]
-        drawn = [folder / photo["picture"] for photo in photos if photo["picture"] and photo["faces"]]
-    except (ValueError, KeyError, TypeError):
-        return Missing(f"Own photos ({listed} is damaged)", command)
-    annotated = [path for path in drawn if path.is_file()]
+        photos = json.loads(read_text(listed))["photos"]
+        names = [str(photo["picture"]) for photo in photos if photo["picture"] and photo["faces"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{listed}: damaged") from None
+    if not is_picture(sheet):
+        raise UserError(f"{sheet}: damaged")
+    annotated = [folder / name for name in names if Path(name).name == name and is_picture(folder / name)]
     grid = [Picture(path, path.stem, f"{path.stem} with the predicted points") for path in annotated[:SHOWN_PHOTOS]]
     left = len(annotated) - len(grid)
     text = f"Photos with the ensemble's points: {len(annotated)}" + (f", {left} of them only in {folder}." if left else ".")
@@ -92,8 +96,8 @@ def own_photos(results: Results) -> Section | Missing:
 def face_picture(
     results: Results, faces: Faces, row: int, points_px: np.ndarray, caption: str, *, prediction_only: bool = False
 ) -> FacePicture:
-    """A face cut from its picture, in colour where that has any, with the truth and the prediction (k, 2). Raises UserError
-    for a picture that cannot be read."""
+    """A face cut from its picture, in colour if it has any, with the truth and the prediction (k, 2). Raises UserError for a
+    picture that cannot be read."""
     try:
         picture = decode(picture_bytes(faces.path(row)), lambda opened: np.asarray(opened.convert("RGB")))
     except ValueError as error:
@@ -119,8 +123,8 @@ def face_picture(
 
 
 def _of_different_photos(ranked: np.ndarray, groups: list[str], count: int) -> list[int]:
-    """The first so many of these faces that are each of another photo: a face and its mirror twin fail and succeed alike."""
-    chosen = {}
+    """The first faces that are each of another photo, because the errors of a face and its mirror twin are alike."""
+    chosen: dict[str, int] = {}
     for row in ranked:
         chosen.setdefault(groups[row], int(row))
         if len(chosen) == count:

@@ -1,12 +1,17 @@
-"""The report's sections of numbers: what was reached, fold by fold, region by region, and beside other experiments."""
+"""The report's sections of scores: by fold, source and region, and beside other experiments."""
 
-import json
+import io
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas
+from pydantic import BaseModel
 
-from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
+from foldmark.core.errors import UserError
+from foldmark.core.files import read_record, read_text
+from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
@@ -18,6 +23,13 @@ from foldmark.submission.ledger import read_ledger, table_rows
 LISTED_FACES = 10
 
 
+class Consistency(BaseModel):
+    """What a fold's consistency.json holds for the report."""
+
+    percent_of_eyes: float
+    faces: int
+
+
 def summary(results: Results) -> tuple[str, Section]:
     """The experiment in one paragraph and one table."""
     run, faces = results.runs[0], results.oof.faces
@@ -26,27 +38,28 @@ def summary(results: Results) -> tuple[str, Section]:
     photos = len(set(faces.groups))
     together = len(set(zip(faces.groups, results.oof.folds, strict=True))) == photos
     split = (
-        "each judged only by nets that saw neither its photo nor its mirror twin"
+        "each predicted by models that were trained without its photo and its mirror twin"
         if together
-        else "some judged by nets that saw their photo or their mirror twin (split.csv tears photos apart: these figures flatter)"
+        else "some predicted by models that were trained with their photo or mirror twin (split.csv separates photos: the "
+        "scores are too good)"
     )
     size = "x".join(map(str, config.crop.size))
-    note = "These are synthetic faces: the figures say nothing about real ones. " if results.experiment.data.synthetic else ""
+    note = "These are synthetic faces: the scores say nothing about real ones. " if results.experiment.data.synthetic else ""
     if results.blend:
-        weights = (f"{one.folder.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
-        what = f"{results.name} blends {', '.join(weights)}, each by its weight, with {len(folds)} folds each."
+        weights = (f"{one.name} ({weight:.2f})" for one, weight in zip(results.runs, results.blend.weights, strict=True))
+        what = f"{results.name} is a blend of {', '.join(weights)}, with {len(folds)} folds each."
     else:
         origin = config.model.weights or config.train.start
         start = f"starting from {origin} weights" if origin else "from scratch"
         what = (
-            f"{results.name} finds {faces.markup.count} facial landmarks with {config.model.name} nets "
-            f"({config.model.head} head) that see {size} grey pixels, trained for {config.train.epochs} "
-            f"epoch{'s' * (config.train.epochs > 1)} {start}, one net for each of {len(folds)} folds."
+            f"{results.name} predicts {faces.markup.count} facial landmarks with {config.model.name} "
+            f"({config.model.head} head) from grey crops of {size} pixels, trained for {config.train.epochs} "
+            f"epoch{'s' * (config.train.epochs > 1)} {start}, one model for each of {len(folds)} folds."
         )
     lead = (
-        f"{note}{what} On {len(faces):,} faces of {photos:,} photos, {split}, the points are off by "
-        f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (NME; 95 % "
-        f"interval {low:.2f} to {high:.2f}), a coordinate by {results.oof.mae_px.mean():.2f} px (MAE)."
+        f"{note}{what} On {len(faces):,} held-out faces of {photos:,} photos, {split}, the NME is "
+        f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (95 % interval {low:.2f} to "
+        f"{high:.2f}), and the MAE is {results.oof.mae_px.mean():.2f} px."
     )
     mean_face = mean_face_scores(run, folds)
     seconds = sum(fold.summary["seconds"] for run in results.runs for fold in run.folder.finished)
@@ -57,8 +70,11 @@ def summary(results: Results) -> tuple[str, Section]:
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
         "Training time, all folds": f"{seconds / 60:.0f} min",
     }
-    table = [{"Out of fold": what, "Value (95 % interval)": value} for what, value in rows.items()]
-    note = "Intervals: the bootstrap, whole photos resampled 2,000 times, because a photo's faces are no independent witnesses."
+    table = [{"Out of fold": what, "Score (95 % interval)": value} for what, value in rows.items()]
+    note = (
+        f"Intervals are from a bootstrap of {RESAMPLES:,} resamples of whole photos, because the faces of one photo are not "
+        f"independent. Failure rate: faces with an NME over {FAILURE:g} %."
+    )
     return lead, Section("Summary", note, table=table)
 
 
@@ -66,32 +82,32 @@ def curves(results: Results) -> Section:
     pictures = []
     for run in results.runs:
         tables = [fold.read_metrics() for fold in run.folder.finished]
-        path = results.folder.figures / f"curves-{run.folder.name}.svg"
+        path = results.folder.figures / f"curves-{run.name}.svg"
         draw_curves(path, metric_panels(Curve("", tables)))
         last = [table["nme"].dropna().iloc[-1] for table in tables]
         described = f"Curves by epoch; held-out NME at the end between {min(last):.2f} and {max(last):.2f} % over the folds."
         best = ", ".join(f"{fold.number}: {fold.best_epoch()[0]}" for fold in run.folder.finished)
-        caption = f"{run.folder.name}: each fold thin, their mean thick, their range as a band. Best epoch of fold {best}."
+        caption = f"{run.name}: each fold thin, their mean thick, their range as a band. Best epoch by fold: {best}."
         pictures.append(Picture(path, caption, described))
     text = (
-        "Training figures are of augmented faces and the net in training; held-out ones of its averaged weights in one look at a "
-        "face, without the second look and the mirror image that the final figures have."
+        "Training curves are of augmented faces and the weights in training. Held-out curves are of the EMA weights without "
+        "test-time augmentation, which the final scores include."
     )
-    return Section("Curves of each fold", text, pictures=pictures)
+    return Section("Learning curves", text, pictures=pictures)
 
 
 def folds(results: Results) -> Section:
     parts = {f"fold {fold}": results.oof.folds == fold for fold in np.unique(results.oof.folds)}
     parts["all"] = np.ones(len(results.oof.rows), bool)
     rows = [_figures("Fold", name, results, chosen) for name, chosen in parts.items()]
-    text = "Out-of-fold figures: of the net that training ended with, on the faces that its fold holds out. In brackets: 95 %."
+    text = "Out-of-fold scores of each fold's final model on the faces that the fold holds out, with 95 % intervals."
     return Section("Folds", text, table=rows)
 
 
 def sources(results: Results) -> Section:
     names = np.array(results.oof.faces.sources)
     rows = [_figures("Source", name, results, names == name) for name in sorted(set(names))]
-    return Section("Sources", "The same faces by the collection that they come from.", table=rows)
+    return Section("Sources", "The same scores by the collection that the faces come from.", table=rows)
 
 
 def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dict[str, str]:
@@ -120,14 +136,16 @@ def cumulative(results: Results) -> Section:
     path = results.folder.figures / "cumulative.svg"
     report_figures.draw_cumulative(path, results.oof.nme, results.oof.folds, results.oof.interval())
     below = ", ".join(f"{100 * (results.oof.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
-    note = " The faces here are synthetic ones, theirs are real." if results.experiment.data.synthetic else ""
+    note = " The faces here are synthetic, theirs are real." if results.experiment.data.synthetic else ""
     text = (
-        f"Of the out-of-fold faces {below}. The figures of others are of OTHER DATA, other faces than these, so they place the "
-        f"result roughly and prove nothing about it.{note}"
+        f"NME of the out-of-fold faces: {below}. The results of others are on OTHER DATA, so they are a rough comparison "
+        f"only.{note}"
     )
     table = [{"Other data": one.name, "NME %": f"{one.nme:.2f}", "faces": one.faces} for one in report_figures.ANCHORS]
-    caption = "Share of out-of-fold faces with less than each NME; above it the mean, beside mean NMEs of others on other data."
-    return Section("Cumulative error", text, [Picture(path, caption, f"Cumulative error curve: {below}.")], table=table)
+    caption = "Share of out-of-fold faces below each NME. Above: the mean NME beside results of others on other data."
+    return Section(
+        "Cumulative error distribution", text, [Picture(path, caption, f"Cumulative error distribution: {below}.")], table=table
+    )
 
 
 def regions(results: Results) -> Section:
@@ -151,9 +169,11 @@ def regions(results: Results) -> Section:
             }
         )
     worst, best = (max(means, key=means.get), min(means, key=means.get))
-    caption = "The mean face; each point is as large and dark as its mean out-of-fold error. Left and right are the picture's."
-    text = f"The hardest region is the {worst} with {means[worst]:.2f} %, the easiest the {best} with {means[best]:.2f} %."
-    return Section("Error by region", text, [Picture(path, caption, f"Mean face, its points shaded. {text}")], table=rows)
+    caption = "The mean face. A larger and darker point has a larger mean out-of-fold error. Left and right as in the picture."
+    text = f"Largest NME: {worst} ({means[worst]:.2f} %). Smallest: {best} ({means[best]:.2f} %)."
+    return Section(
+        "Error by region", text, [Picture(path, caption, f"Mean face with its points shaded by error. {text}")], table=rows
+    )
 
 
 def uncertainty(results: Results) -> Section:
@@ -162,36 +182,43 @@ def uncertainty(results: Results) -> Section:
     draw_reliability(path, table)
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
     text = (
-        "How far the looks of a net disagree about a point tells how far it is off; what such disagreement meant is learned on "
-        f"the other folds. From the surest tenth of the points to the least sure, the error observed goes from {ends}."
+        "The standard deviation of a point is predicted from how much the predictions for augmented copies of its crop disagree, "
+        "calibrated on the other folds. From the bin with the lowest predicted standard deviation to the one with the highest, "
+        f"the observed error goes from {ends}."
     )
-    caption = "Predicted against observed error, points in ten classes: on the line, the standard deviation is what it says."
-    return Section("Uncertainty", text, pictures=[Picture(path, caption, f"Reliability of the uncertainty: observed {ends}.")])
+    caption = (
+        "Reliability diagram: observed against predicted error in 10 bins of points. The dashed line is perfect calibration."
+    )
+    return Section("Uncertainty", text, pictures=[Picture(path, caption, f"Reliability diagram: observed error from {ends}.")])
 
 
 def consistency(results: Results) -> Section | Missing:
     rows = []
     for run in results.runs:
         for path in sorted(run.folder.path.glob("fold*/consistency.json")):
-            kept = json.loads(path.read_text())
-            place = f"{run.folder.name}, {path.parent.name}"
-            rows.append({"Net": place, "moves": f"{kept['percent_of_eyes']:.2f} %", "faces": f"{kept['faces']}"})
+            kept = read_record(path, Consistency, "run make compare again")
+            model = f"{run.name}, {path.parent.name}"
+            rows.append({"Model": model, "moves": f"{kept.percent_of_eyes:.2f} %", "faces": f"{kept.faces}"})
     if not rows:
         return Missing("Shift consistency", "compare")
-    text = "How far a point walks on the face when the crop shifts by 1 to 8 pixels, in percent of the eye distance: 0 is still."
+    text = (
+        "How far the points move on the face when the crop shifts by 1 to 8 pixels, in percent of the distance between the outer "
+        "eye corners. 0 is best."
+    )
     return Section("Shift consistency", text, table=rows)
 
 
 def variants(results: Results) -> Section | Missing:
     path = results.places.compare_table
-    table = pandas.read_csv(path, dtype=str).fillna("") if path.is_file() else pandas.DataFrame({"experiment": []})
-    names = {run.folder.name for run in results.runs}
-    if not names <= set(table["experiment"]):
+    if not path.exists():
+        return Missing("Variants compared", "compare")
+    table = _read_table(path, COMPARED)
+    if not {run.name for run in results.runs} <= set(table["experiment"]):
         return Missing("Variants compared", "compare")
     written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     text = (
-        f"As make compare wrote it on {written:%Y-%m-%d %H:%M}. To the best: the difference of NME to the best single "
-        "experiment on the same faces, with its 95 % interval; moves: how far points walk on a face that shifts."
+        f"Written by make compare on {written:%Y-%m-%d %H:%M}. 95 %: interval of the NME. To the best: difference of NME to the "
+        "best single experiment on the same faces, with its 95 % interval. moves: how far the points move on a face that shifts."
     )
     if len(table) < 2:
         text = f"{text} There is no other experiment yet."
@@ -203,21 +230,39 @@ def ledger(results: Results) -> Section | Missing:
     noted = [row for row in rows if row["file"] == results.csv.name or results.name in row["experiment"].split(" + ")]
     if not noted:
         return Missing(f"Competition file and its row in {results.places.ledger}", "csv")
-    text = "Competition files of this experiment; the leaderboard's answer is noted with make score FILE=... LB=..."
+    text = "Competition files of this experiment. make score FILE=... LB=... notes a leaderboard score."
     return Section("Ledger", text, table=table_rows(noted))
 
 
 def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
-    """The test faces to look at first, as make csv listed them: their rows, and a table. Empty where it did not."""
+    """The most uncertain test faces, as make csv listed them: their rows, and a table. Empty where it did not. Raises UserError
+    for a damaged list."""
     path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")
-    if not path.is_file():
+    if not path.exists():
         return np.empty(0, int), []
     titles = {
         "picture": "Test picture",
         "std_percent_of_box": "standard deviation, % of the box",
         "worst_region": "worst region",
-        "std_there": "there",
+        "std_there": "standard deviation there",
     }
-    listed = pandas.read_csv(path, dtype=str).head(LISTED_FACES)
-    rows = listed["first_id"].astype(int).to_numpy() // (2 * results.oof.faces.markup.count)
+    listed = _read_table(path, ["first_id", *titles]).head(LISTED_FACES)
+    try:
+        rows = listed["first_id"].astype(int).to_numpy() // (2 * results.oof.faces.markup.count)
+        if not ((rows >= 0) & (rows < len(results.experiment.data.test))).all():
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{path}: damaged (first_id); run make csv again.") from None
     return rows, listed[list(titles)].rename(columns=titles).to_dict("records")
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    """A CSV as text. Raises UserError where it cannot be read or lacks one of the columns."""
+    try:
+        table = pandas.read_csv(io.StringIO(read_text(path)), dtype=str).fillna("")
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise UserError(f"{path}: lacks the column {lacking[0]}")
+    return table

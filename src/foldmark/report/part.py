@@ -15,7 +15,7 @@ import torch
 from foldmark.core.metrics import METRICS
 from foldmark.data.sets import Data
 from foldmark.ensemble.oof import read_oof
-from foldmark.models.net import PointRegressor, count_parameters
+from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
 from foldmark.report.compare import keep_consistency
 from foldmark.report.results import mean_face_scores
@@ -140,15 +140,14 @@ def describe_settings(results: PartResults, device: torch.device) -> list[dict[s
     metrics = sorted(METRICS.items(), key=lambda item: item[1].shown != "parts")
     rows = [{"setting": "mean face", **{metric.title: metric.format(mean_face[key]) for key, metric in metrics}}]
     for trained in results.compared:
-        models = [trained.load_model(index, device) for index in range(len(trained.runs))]
-        moves = [keep_consistency(run, 0, model) for run, model in zip(trained.runs, models, strict=True)]
+        moves = [keep_consistency(run, 0, device) for run in trained.runs]
         rows.append(
             {
                 "setting": trained.setting.label,
                 **{metric.title: _mean_and_spread(trained.values(key), metric.format) for key, metric in metrics},
                 "MSE px² of the crop": _mean_and_spread(trained.values("mse_crop")),
                 "moves %": _mean_and_spread(np.array(moves)),
-                "parameters": f"{count_parameters(models[0]):,}",
+                "parameters": f"{int(trained.values('parameters')[0]):,}",
                 "seconds per seed": f"{trained.values('seconds').mean():.0f}",
             }
         )

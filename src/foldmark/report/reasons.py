@@ -11,7 +11,7 @@ UNUSUAL = 1.5
 
 
 def traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
-    """Traits (n,) of faces with their whole markup. greys: (n, 2) mean and spread of each picture's grey."""
+    """Traits (n,) of faces with all points of their markup. greys: (n, 2) mean and spread of each picture's grey."""
     points, markup = faces.points_px, faces.markup
     left, right = points[:, markup.eyes[0]], points[:, markup.eyes[1]]
     across = right - left

@@ -1,13 +1,16 @@
-"""The report: one HTML file with all that an experiment has to show and how to repeat it. Trains and predicts nothing; what is
-not there is left out, with the command that makes it."""
+"""The report: one HTML file with everything about an experiment and how to repeat it. Trains and predicts nothing; what is
+missing or damaged is left out, with the command that makes it."""
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
 
 from foldmark.core.config import config_text, overrides_between
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
-from foldmark.models.checkpoint import load_checkpoint
+from foldmark.models.trained import load_model
 from foldmark.report.faces import held_out_faces, own_photos, test_faces
 from foldmark.report.numbers import (
     consistency,
@@ -29,6 +32,8 @@ from foldmark.runs.places import Places
 from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
 from foldmark.show.terminal import say, say_made
 
+Found = Section | Missing | None
+
 ABOUT_ALL = {*(part.target for part in PARTS.values()), "compare"}  # make targets that are about no single experiment
 
 
@@ -44,27 +49,16 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
         raise UserError(f"{name}: the parts on IMM have pages of their own, runs/part1/index.html; run make part1 or make part2.")
     results = read_results(experiment, places)
     lead, first = summary(results)
-    found: list[Section | Missing | None] = [
-        *_trained_on(results),
-        curves(results),
-        folds(results),
-        sources(results),
-        cumulative(results),
-        regions(results),
-        *held_out_faces(results),
-        uncertainty(results),
-        test_faces(results),
-        own_photos(results),
-        variants(results),
-        consistency(results),
-        ledger(results),
-    ]
+    found: list[Section | Missing] = []
+    for title, command, build in SECTIONS:
+        found += _build(title, command, lambda build=build: build(results))
+    reproduce = _build("How to reproduce", "train", lambda: _reproduce(results, variables))
     chapters = [Chapter("The experiment", [first])]
     parts = [_part(places, part) for part in PARTS.values()]
     chapters += [part for part in parts if isinstance(part, Chapter)]
     chapters.append(Chapter("Part 3: the competition", [one for one in found if isinstance(one, Section)]))
-    chapters.append(Chapter("How to reproduce", _reproduce(results, variables)))
-    missing = [one for one in [*parts, *found] if isinstance(one, Missing)]
+    chapters.append(Chapter("How to reproduce", [one for one in reproduce if isinstance(one, Section)]))
+    missing = [one for one in [*parts, *found, *reproduce] if isinstance(one, Missing)]
     missing = [Missing(one.what, _make(one.command, _taken(one.command, variables))) for one in missing]
     path = results.folder.report_file
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
@@ -82,18 +76,53 @@ def _part(places: Places, part: Part) -> Chapter | Missing:
     try:
         return read_chapter(folder)
     except UserError as error:
-        return Missing(f"{part.title} ({error})", part.target)
+        return _left_out(part.title, error, part.target)
 
 
-def _trained_on(results: Results) -> list[Section | Missing | None]:
-    run, fold = results.runs[0], results.first_fold
-    shown = [samples(run, fold, results.folder.figures), augmented(run, fold, results.folder.figures)]
-    shown += [layers(one.config, one.faces.markup.count, one.folder.name) for one in results.runs]
-    checkpoint = run.fold(fold).checkpoint
-    state = load_checkpoint(checkpoint)
-    if state is None:
-        return [*shown, Missing(f"Learned filters ({checkpoint} is gone; remove its folder first)", "train")]
-    return [*shown, first_filters(state["averaged"], results.folder.figures, most=1)]
+def _build(title: str, command: str, build: Callable[[], Found | Sequence[Found]]) -> list[Section | Missing]:
+    """The sections that `build` makes or, where a file for them is missing or damaged, what is left out and the command that
+    makes it."""
+    try:
+        built = build()
+    except UserError as error:
+        return [_left_out(title, error, command)]
+    return [one for one in (built if isinstance(built, list) else [built]) if one is not None]
+
+
+def _left_out(title: str, error: UserError, command: str) -> Missing:
+    return Missing(f"{title} ({str(error).rstrip('.')})", command)
+
+
+def _samples(results: Results) -> list[Found]:
+    run, fold, figures = results.runs[0], results.first_fold, results.folder.figures
+    listed = [layers(one.config, one.faces.markup.count, one.name) for one in results.runs]
+    return [samples(run, fold, figures), augmented(run, fold, figures), *listed]
+
+
+def _filters(results: Results) -> Section:
+    run = results.runs[0]
+    checkpoint = run.fold(results.first_fold).checkpoint
+    model = load_model(checkpoint, run.config, run.faces.markup.count, torch.device("cpu"))
+    return first_filters(model.state_dict(), results.folder.figures, most=1)
+
+
+# The sections of part 3: what each is called where it is left out, and the make target that makes it.
+SECTIONS: list[tuple[str, str, Callable[[Results], Found | list[Found]]]] = [
+    ("Sampled pictures", "train", _samples),
+    ("Learned filters", "train", _filters),
+    ("Learning curves", "train", curves),
+    ("Folds", "train", folds),
+    ("Sources", "train", sources),
+    ("Cumulative error", "train", cumulative),
+    ("Error by region", "train", regions),
+    ("Best, median and worst faces", "check", held_out_faces),
+    ("Uncertainty", "train", uncertainty),
+    ("Test pictures", "csv", test_faces),
+    ("Own photos", "photos PHOTOS=folder-with-your-photos", own_photos),
+    ("Variants compared", "compare", variants),
+    ("Shift consistency", "compare", consistency),
+    ("Ledger", "csv", ledger),
+]
 
 
 def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
@@ -102,11 +131,11 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
     for run, one in zip(results.runs, notes, strict=True):
         config = run.config
         columns[run.folder.name] = {
-            "revision": one["revision"] or "not from a git checkout",
+            "revision": one.get("revision") or "not from a git checkout",
             "seed": f"{config.train.seed}; of the split {config.folds.seed}",
-            "machine": one["platform"],
-            "Python": one["python"],
-            **{package: version or "" for package, version in one["versions"].items()},
+            "machine": str(one.get("platform", "")),
+            "Python": str(one.get("python", "")),
+            **{package: str(version or "") for package, version in one.get("versions", {}).items()},
         }
     rows = [
         {"Made with": what, **{name: values.get(what, "") for name, values in columns.items()}}
@@ -115,7 +144,8 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
     changes = [
         overrides_between(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)
     ]
-    commands = [f"git checkout {notes[0]['revision'].removesuffix('-dirty')}"] if notes[0]["revision"] else []
+    revisions = [str(one.get("revision") or "") for one in notes]
+    commands = [f"git checkout {revisions[0].removesuffix('-dirty')}"] if revisions[0] else []
     if all(change == changes[0] for change in changes):
         commands.append(_make("train", {**variables, "SET": " ".join(changes[0])}))
     else:
@@ -124,9 +154,9 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
                 _make("train", {**variables, "CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name})
             )
     commands += [_make("csv", variables), _make("report", variables)]
-    dirty = any((one["revision"] or "").endswith("-dirty") for one in notes)
-    changed = " The code then held changes that are in no revision (-dirty)." if dirty else ""
-    text = f"The commands that lead to this page, from the same data.{changed}"
+    dirty = any(revision.endswith("-dirty") for revision in revisions)
+    changed = " The code had changes that are not committed (-dirty)." if dirty else ""
+    text = f"The commands that make this page from the same data.{changed}"
     listings = {f"{run.folder.name}: the whole config, as YAML": config_text(run.config) for run in results.runs}
     return [Section("Commands and versions", text, table=rows, commands="\n".join(commands), listings=listings)]
 

@@ -1,4 +1,4 @@
-"""What a page shows of any one run: the pictures that it trains on, plain and augmented, its layers and its filters."""
+"""Sections about any run: training pictures, plain and augmented, layers and filters."""
 
 from pathlib import Path
 
@@ -29,13 +29,12 @@ def samples(run: Run, fold: int, figures: Path) -> Section:
     save_png(path, sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
     return Section(
         "Sampled pictures",
-        pictures=[Picture(path, f"Twelve training pictures at {size[0]}x{size[1]}, enlarged, with the truth.")],
+        pictures=[Picture(path, f"Twelve training pictures of {size[0]}x{size[1]} pixels, enlarged, with the true points.")],
     )
 
 
 def augmented(run: Run, fold: int, figures: Path) -> Section | None:
-    """One kind of change a picture, at the strength that the setting trains with, and all together; None for a run without
-    augmentation."""
+    """Each augmentation alone, as strong as in training, and all together. None for a run without augmentation."""
     config, size, data = run.config.augment, run.config.crop.size, prepare_fold(run, fold)
     if not any(config.model_dump().values()):
         return None
@@ -47,10 +46,10 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
         reach = config.shift * np.array(size)
         turned, _ = jitter_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
         affines = {
-            "as it is": centre,
+            "original": centre,
             "x shift": geometry.compose(geometry.similarity(size, size, shift=(reach[0], 0)), centre),
             "y shift": geometry.compose(geometry.similarity(size, size, shift=(0, reach[1])), centre),
-            "both": geometry.compose(geometry.similarity(size, size, shift=(-reach[0], -reach[1])), centre),
+            "x and y shift": geometry.compose(geometry.similarity(size, size, shift=(-reach[0], -reach[1])), centre),
             "rotation": turned,
         }
         for kind, affine in affines.items():
@@ -65,20 +64,20 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
         for epoch in range(2):
             crop, points_crop = faces[int(row), epoch]
             tiles.append(_tile(crop[0].numpy(), points_crop.numpy(), run))
-            captions.append("all, as trained")
+            captions.append("all, as in training")
     path = figures / "augmented.png"
     save_png(path, sheet(tiles, columns=4, captions=captions))
-    return Section("Augmentation", pictures=[Picture(path, "Each kind of change on its own and all together, with the truth.")])
+    return Section("Augmentation", pictures=[Picture(path, "Each augmentation alone and all together, with the true points.")])
 
 
 def layers(config: Config, points: int, label: str) -> Section:
-    """The layers of a fresh net of this config, which are those of a trained one."""
+    """The layers of a model of this config."""
     listing = layer_table(build_model(config, torch.zeros(points, 2), seed=0), config)
     return Section(f"Layers of “{label}”", listings={"All layers with their output shapes and parameters": listing})
 
 
 def first_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -> Section:
-    """The filters of a net's first convs, at most so many convs. averaged: the weights that its checkpoint holds."""
+    """The filters of a model's first `most` convolutions. averaged: its weights."""
     convs = [weight.cpu().numpy() for name, weight in averaged.items() if name.endswith("weight") and weight.ndim == 4][:most]
     pictures = []
     for number, weights in enumerate(convs, start=1):
@@ -86,9 +85,9 @@ def first_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -
         draw_filters(path, weights)
         outputs, inputs, height, width = weights.shape
         over = f"{inputs} inputs" if inputs > 1 else "one input"
-        caption = f"Conv {number}: {outputs} filters of {width}x{height} over {over}"
-        pictures.append(Picture(path, caption + (", one filter a row." if inputs > 1 else ".")))
-    return Section("Learned filters", "Each filter on a grey scale of its own, dark negative, light positive.", pictures=pictures)
+        caption = f"Convolution {number}: {outputs} filters of {width}x{height} over {over}"
+        pictures.append(Picture(path, caption + (", one filter per row." if inputs > 1 else ".")))
+    return Section("Learned filters", "Each filter on its own grey scale, from dark (low) to light (high).", pictures=pictures)
 
 
 def _tile(crop: np.ndarray, points_crop: np.ndarray, run: Run) -> np.ndarray:
