@@ -1,4 +1,4 @@
-"""Unpacking an archive that somebody else made: every entry is judged before the first one is written."""
+"""Unpacking an archive from others: every entry is checked before the first one is written."""
 
 import errno
 import gzip
@@ -37,7 +37,7 @@ DAMAGE = (
 
 
 class BadArchive(UserError):
-    """The archive itself is at fault: fetching the same one again may help, trying again does not."""
+    """The archive itself is bad: fetch it again, or another one."""
 
 
 class _Refused(Exception):
@@ -157,7 +157,7 @@ def _write(entry: Entry, target: Path) -> None:
 
 
 class _SmallReads:
-    """A file for tarfile, which reads long names and headers whole: hostile ones are as long as memory, honest ones not."""
+    """A file for tarfile, which reads long names and headers whole: a hostile one could fill the memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
