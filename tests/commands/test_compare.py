@@ -66,6 +66,28 @@ def test_a_consistency_that_is_damaged_or_of_another_model_is_measured_again(fol
     assert consistency() == measured != "0.01"
 
 
+@pytest.mark.parametrize("digests", [True, False])
+def test_one_damaged_checkpoint_does_not_end_the_comparison(foldmark, synthetic_root, finished, workplace, digests):
+    for name in ("a", "b"):
+        shutil.copytree(finished / "runs" / "a", workplace / "runs" / name)
+    damaged = workplace / "runs" / "b" / "fold0"
+    (damaged / "last.pt").write_bytes(b"\xff\x00{")
+    (damaged / "consistency.json").unlink(missing_ok=True)
+    if not digests:  # as in folds of before there were any
+        summary = json.loads((damaged / "summary.json").read_text())
+        (damaged / "summary.json").write_text(
+            json.dumps({key: summary[key] for key in summary if key not in ("files", "binding")})
+        )
+    done = foldmark("compare", "--data-root", synthetic_root)
+    assert done.returncode == 0, done.stderr
+    assert "runs/b/fold0/last.pt" in done.stdout
+    rows = {row["experiment"]: row for row in csv.DictReader((workplace / "runs" / "compare.csv").open())}
+    assert set(rows) == ({"a"} if digests else {"a", "b"})
+    assert float(rows["a"]["moves %"]) > 0
+    if not digests:
+        assert (rows["b"]["moves %"], rows["b"]["NME %"]) == ("", rows["a"]["NME %"])
+
+
 def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, synthetic_root, quick, workplace):
     (workplace / "configs").unlink()  # of our own, because one is written here
     (workplace / "configs").mkdir()

@@ -230,6 +230,18 @@ def test_an_uploaded_run_is_not_sent_again_and_a_growing_one_not_yet(outside, tm
     assert "still being written" in done.stdout
 
 
+def test_damaged_files_in_the_runs_folder_are_no_finished_runs(outside, tmp_path):
+    for name, make in (("a", os.mkfifo), ("b", Path.mkdir), ("c", lambda file: file.symlink_to(tmp_path / "nowhere"))):
+        file = tmp_path / "wandb" / f"offline-run-20260101_000000-{name}" / f"run-{name}.wandb"
+        file.parent.mkdir(parents=True)
+        make(file)
+    assert_refused(outside(SYNC), "no runs there yet")
+    (file.parent / "run-d.wandb").write_bytes(b"\xff\x00{")
+    done = outside(SYNC)
+    assert done.returncode == 0, done.stderr
+    assert "still being written" in done.stdout
+
+
 def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, tmp_path):
     command = SYNC.replace("'sync'", "'workspace'")
     if not find_spec("wandb_workspaces"):

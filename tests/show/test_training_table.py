@@ -81,7 +81,7 @@ def test_a_ci_machine_and_a_dumb_terminal_have_plain_lines(in_terminal, more):
     shown = in_terminal(**more)
     assert not SEQUENCES.search(shown)
     assert " ".join(shown.decode().split()) == (
-        "fold 1 (2 of 3) epoch 1/4 training MAE 5.50 px held-out MAE 6.66 px NME 7.77 % 89 faces/s 0 min left"
+        "fold 1 (2 of 3) epoch 1/4 training MAE 5.50 px held-out MAE 6.66 px, NME 7.77 % 89 faces/s 0 min left"
     )
 
 

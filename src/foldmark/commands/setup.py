@@ -9,7 +9,7 @@ from foldmark.core.files import expand_user
 from foldmark.data.sets import Data
 from foldmark.runs.experiment import Experiment, Session, Settings, data_set_of, make_experiment
 from foldmark.runs.places import Places
-from foldmark.show.terminal import console, show_progress
+from foldmark.show.terminal import say, show_progress
 from foldmark.synthetic.sets import load_data, synthetic_notice
 
 
@@ -53,5 +53,6 @@ def open_data(places: Places, root: Path, kind: str) -> Data:
     """The data set of this kind below a root, or synthetic faces, which are announced."""
     data = load_data(root, kind, places.cache, show_progress)
     if data.synthetic:
-        console.print(synthetic_notice(root, data))
+        for line in synthetic_notice(root, data).splitlines():
+            say(line)
     return data

@@ -104,7 +104,9 @@ def scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
 
 def headline(values: Mapping[str, float]) -> str:
     """The headline metrics among these scores in words: "MAE 3.21 px, NME 4.32 %"."""
-    return ", ".join(f"{metric.label} {metric.format(values[key])} {metric.unit}" for key, metric in HEADLINE_METRICS.items())
+    return ", ".join(
+        f"{metric.label} {metric.format(values[key])} {metric.unit}" for key, metric in HEADLINE_METRICS.items() if key in values
+    )
 
 
 def region_nme(points_px: np.ndarray, faces: Faces) -> dict[str, float]:

@@ -1,12 +1,13 @@
-"""What the terminal shows while folds train: a calm live table of them all, or a plain line an epoch where nobody watches."""
+"""What the terminal shows while folds train: a live table of all folds, or a plain line an epoch where nobody watches."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.box import SIMPLE
 from rich.live import Live
 from rich.table import Table
 
+from foldmark.core.metrics import HEADLINE_METRICS, headline
 from foldmark.show.terminal import console, is_watched, say
 
 REFRESHES = 1  # a second
@@ -24,19 +25,18 @@ class FoldRow:
     state: str = "waits"
     epochs_done: float = 0
     train_mae_px: float | None = None
-    mae_px: float | None = None
-    nme: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)  # the headline metrics on the held-out faces
     faces_per_second: float | None = None
     seconds: float | None = None
     started: float | None = None
-    started_at: float = 0  # epochs that were done already when this process took the fold up
+    started_at: float = 0  # epochs that were done before this process
 
     def begin(self, epochs_done: int) -> None:
         """The time left is known only once a batch has shown the pace."""
 
     def batch(self, epochs_done: float, mae_px: float) -> None:
         if self.started is None:
-            # The epoch's first batch is over; what it took is lost to the estimate, and little.
+            # The epoch's first batch is over. Its time is missing from the estimate, and short.
             self.state, self.started, self.started_at = "trains", time.monotonic(), epochs_done
         old = mae_px if self.train_mae_px is None else self.train_mae_px
         self.train_mae_px = SMOOTHING * old + (1 - SMOOTHING) * mae_px
@@ -45,11 +45,10 @@ class FoldRow:
     def epoch(self, row: dict, points_px: object = None) -> None:
         self.epochs_done, self.train_mae_px = row["epoch"], row["train_mae_px"]
         self.faces_per_second = row["faces_per_second"]
-        held_out = ""
-        if row["nme"] is not None:
-            self.mae_px, self.nme = row["mae_px"], row["nme"]
-            held_out = f"  held-out MAE {row['mae_px']:.2f} px  NME {row['nme']:.2f} %"
+        scores = _headline_scores(row)
+        self.scores = scores or self.scores
         if not self.live:
+            held_out = f"  held-out {headline(scores)}" if scores else ""
             left = f"  {self.seconds_left / 60:.0f} min left" if self.seconds_left else ""
             say(
                 f"{self.place}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"
@@ -59,11 +58,11 @@ class FoldRow:
     def end(self, summary: dict) -> None:
         """Also for a fold that an earlier command finished."""
         self.state, self.epochs_done, self.seconds = "done", summary["epochs"], summary["seconds"]
-        self.mae_px, self.nme = summary["mae_px"], summary["nme"]
+        self.scores = _headline_scores(summary)
 
     @property
     def seconds_left(self) -> float | None:
-        """What the epochs ahead will take at the pace so far; None before there is a pace, and after the last epoch."""
+        """The time of the epochs ahead at the pace so far; None before there is a pace, and after the last epoch."""
         if self.started is None or not self.started_at < self.epochs_done < self.epochs:
             return None
         passed = time.monotonic() - self.started
@@ -79,8 +78,7 @@ class FoldRow:
             self.name,
             epoch if self.state != "waits" else "",
             _shown(self.train_mae_px, 2),
-            _shown(self.mae_px, 2),
-            _shown(self.nme, 2),
+            *(metric.format(self.scores[key]) if key in self.scores else "" for key, metric in HEADLINE_METRICS.items()),
             _shown(self.faces_per_second, 0),
             time_shown,
         ]
@@ -109,11 +107,16 @@ class TrainingTable:
         """The table as it stands."""
         table = Table(box=SIMPLE, pad_edge=False)
         table.add_column(self.what, no_wrap=True)
-        for title in ("epoch", "training MAE px", "held-out MAE px", "NME %", "faces/s", "time left"):
+        held_out = [f"held-out {metric.title}" for metric in HEADLINE_METRICS.values()]
+        for title in ("epoch", "training MAE px", *held_out, "faces/s", "time left"):
             table.add_column(title, justify="right")
         for row in self.rows:
             table.add_row(*row.cells(), style={"trains": "bold", "waits": "dim", "done": "green"}.get(row.state))
         return table
+
+
+def _headline_scores(row: dict) -> dict[str, float]:
+    return {key: row[key] for key in HEADLINE_METRICS if row.get(key) is not None}
 
 
 def _shown(value: float | None, digits: int) -> str:
