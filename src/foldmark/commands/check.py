@@ -38,11 +38,11 @@ def _show(diagnosis: Diagnosis, config: Config) -> None:
         say("faces held out by fold: " + "  ".join(f"{fold}: {size:,}" for fold, size in diagnosis.folds.items()))
     if diagnosis.leakage:
         faces = sum(diagnosis.folds.values())
-        rows = [
+        known = [
             {"split": split, **{f"known by their {kind}": _share(count, faces) for kind, count in leaks.items()}}
             for split, leaks in diagnosis.leakage.items()
         ]
-        say_table(rows, title="held-out faces that are known from training")
+        say_table(known, title="held-out faces that are known from training")
     if diagnosis.scatter:
         scatter = diagnosis.scatter
         settings = " ".join(f"augment.{key}={value:g}" for key, value in scatter.augmentation(config.crop.enlargement).items())
@@ -82,10 +82,14 @@ def _write(diagnosis: Diagnosis, data: Data, folder: Path) -> list[Path]:
     # An older sheet would show faces that have been corrected since.
     picture.unlink(missing_ok=True)
     shown = list(diagnosis.odd.items())[:SHEET_FACES]
-    tiles = [(_draw_tile(data.labelled, row), f"{text}: {data.labelled.path(row).name}") for row, text in shown]
-    tiles = [(tile, caption) for tile, caption in tiles if tile is not None]
+    tiles, captions = [], []
+    for row, text in shown:
+        tile = _draw_tile(data.labelled, row)
+        if tile is not None:
+            tiles.append(tile)
+            captions.append(f"{text}: {data.labelled.path(row).name}")
     if tiles:
-        save_png(picture, sheet([tile for tile, _ in tiles], columns=6, captions=[caption for _, caption in tiles]))
+        save_png(picture, sheet(tiles, columns=6, captions=captions))
         files.append(picture)
     return files
 

@@ -88,7 +88,9 @@ def predict_photos(asked: Asked, device: str = "auto", data_root: Path | None = 
     predictor = load(runs if len(runs) > 1 else runs[0], device=device, data_root=data_root)
     if predictor.synthetic_faces:
         say(f"{asked.name} LEARNED FROM SYNTHETIC FACES ONLY: its points on photos only show that all commands work.")
-    found, skipped, tiles = [], {}, []
+    found: list[PhotoFaces] = []
+    skipped: dict[str, str] = {}
+    tiles: list[tuple[str, np.ndarray]] = []
     with show_progress("photos", len(photos)) as done:
         for start in range(0, len(photos), TOGETHER):
             for photo in _predict_together(photos[start : start + TOGETHER], predictor, skipped):

@@ -155,7 +155,7 @@ def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) 
 def _say_oof(folder: RunFolder, faces: Faces) -> None:
     oof, finished = read_oof(folder, faces), folder.finished
     for fold in finished:
-        say(f"{folder.path} fold {fold.number}: out-of-fold {headline(fold.summary)}")
+        say(f"{folder.path} fold {fold.number}: out-of-fold {headline(fold.require_summary())}")
     count = read_split(folder.split_file, faces).max() + 1
     if len(finished) < count:
         say(f"only {len(finished)} of {count} folds are finished; the others are not in this ensemble.")

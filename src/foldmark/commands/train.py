@@ -48,7 +48,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     group = Group(run.name, session.wandb, session.notes, tags(run.config, synthetic=data.synthetic))
     with TrainingTable([str(fold) for fold in folds], run.config.train.epochs) as table:
         row_of = dict(zip(folds, table.rows, strict=True))
-        executor = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
+        executor: InOrder[int] = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
         for fold in folds:
             summary = run.fold(fold).summary
             if summary:

@@ -1,6 +1,6 @@
 """A page in W&B over the uploaded runs: fold curves with mean and band, worst faces, variants side by side."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foldmark.commands.wandb_runs import require_login
 from foldmark.core.errors import UserError
@@ -47,7 +47,7 @@ def workspace(entity: str) -> "Workspace":
     from wandb_workspaces import workspaces as pages
     from wandb_workspaces.reports import v2 as panels
 
-    folds = {"groupby": "Group", "groupby_aggfunc": "mean"}
+    folds: dict[str, Any] = {"groupby": "Group", "groupby_aggfunc": "mean"}
     return pages.Workspace(
         entity=entity,
         project=PROJECT,

@@ -240,5 +240,5 @@ def valid_keys() -> list[str]:
     """Every `section.key` there is, and the sections."""
     keys = list(Config.model_fields)
     for section, field in Config.model_fields.items():
-        keys += [f"{section}.{name}" for name in field.annotation.model_fields]
+        keys += [f"{section}.{name}" for name in type(field.default).model_fields]
     return keys

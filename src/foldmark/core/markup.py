@@ -28,6 +28,12 @@ class Markup:
     regions: dict[str, list[int]]
     lines: list[list[int]]
 
+    def require_eyes(self) -> tuple[int, int]:
+        """The two outer eye corners. Raises ValueError for a markup without them."""
+        if self.eyes is None:
+            raise ValueError(f"markup {self.name} has no eye corners")
+        return self.eyes
+
     def pick(self, points: list[int]) -> "Markup":
         """The markup of these points only; lines and eyes that lose a point go. Raises UserError for indices that are
         not there, there twice, or lack their mirror partner."""

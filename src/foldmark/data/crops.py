@@ -69,7 +69,7 @@ class CropStore:
     damaged: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._descriptor = None
+        self._descriptor: int | None = None
 
     def __len__(self) -> int:
         return len(self.px_to_store)

@@ -86,7 +86,7 @@ def hold_out_last(faces: Faces, groups: np.ndarray, count: int) -> np.ndarray:
     last_name = {group: max(names[groups == group].tolist()) for group in np.unique(groups)}
     if count >= len(last_name):
         raise UserError(f"folds.hold_out_last: {count} of {len(last_name)} photos or people leaves none to train on; lower it.")
-    held_out = sorted(last_name, key=last_name.get)[-count:]
+    held_out = sorted(last_name, key=last_name.__getitem__)[-count:]
     return np.where(np.isin(groups, held_out), 0, -1)
 
 
@@ -106,7 +106,8 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
         raise UserError(f"{path}: the split file cannot be read ({' '.join(str(error).split())}).") from None
     if not len(table) or not set(COLUMNS) <= set(table.columns):
         raise UserError(f"{path}: not a split file; its columns are {', '.join(COLUMNS)}.")
-    fold_of, fold_of_group = {}, {}
+    fold_of: dict[tuple[str, str], int] = {}
+    fold_of_group: dict[str, int] = {}
     for number, row in enumerate(table.to_dict("records"), start=2):
         if not re.fullmatch("-1|[0-9]{1,4}", row["fold"]):
             raise UserError(f"{path}, line {number}: fold {row['fold']!r} is not a number from 0, nor -1 for never held out.")

@@ -79,7 +79,7 @@ Attributes = dict[str, str]
 
 def _images(xml: Path) -> list[tuple[Attributes, list[tuple[Attributes, list[Attributes]]]]]:
     """Each <image> with its boxes, each box with its parts. A DTD is refused: hostile XML needs one."""
-    images = []
+    images: list[tuple[Attributes, list[tuple[Attributes, list[Attributes]]]]] = []
 
     def start(tag: str, attributes: Attributes) -> None:
         if tag == "image":

@@ -65,7 +65,8 @@ def read_imm(folder: Path) -> Faces:
 
 def view_of(picture: str) -> str:
     """What view of the person a picture of the set shows, in words."""
-    return VIEWS[int(NAME.fullmatch(Path(picture).stem)["view"])]
+    _, view_and_sex = Path(picture).stem.split("-")
+    return VIEWS[int(view_and_sex[0])]
 
 
 def _read_asf(file: Path) -> tuple[np.ndarray, str]:

@@ -3,6 +3,7 @@ pictures are the same under two names, byte for byte or alike to the eye."""
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def inspect_pictures(paths: list[Path], progress: Progress = no_progress, worker
     workers = workers or os.cpu_count() or 1
     sights = []
     with progress("looking at pictures", len(paths)) as done, ExitStack() as stack:
-        look = map
+        look: Callable[..., Iterator[Sight]] = map
         if workers > 1 and len(paths) >= 64:
             pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
             look = partial(pool.map, chunksize=32)
@@ -103,7 +104,8 @@ def _rising(small: np.ndarray) -> np.ndarray:
 
 def find_same_bytes(sights: list[Sight]) -> list[tuple[int, int]]:
     """Pairs (first, other) of picture numbers whose files hold the same bytes."""
-    first, pairs = {}, []
+    first: dict[str, int] = {}
+    pairs = []
     for number, sight in enumerate(sights):
         if sight.digest and first.setdefault(sight.digest, number) != number:
             pairs.append((first[sight.digest], number))
@@ -122,7 +124,7 @@ def find_alike(sights: list[Sight]) -> list[tuple[int, int]]:
         for name in ("bits", "mirror_bits")
     )
     near = HASH_SIDE**2 - 2 * ALIKE_BITS
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     # In blocks, so that a large set does not need all pairs in memory at once.
     for start in range(0, len(seen), 1024):
         block = plain[start : start + 1024]

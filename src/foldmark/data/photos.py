@@ -3,9 +3,11 @@ given or found by dlib's frontal detector, which also found the boxes of iBUG 30
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +49,7 @@ def find_photos(sources: list[Path], box: str | None = None) -> list[PhotoSource
     line each, from its own folder on. An `.xml` file is one in dlib's format with boxes. A photo's boxes may stand in a
     sidecar beside it, `<photo>.box`, a line "x,y,w,h" each. Raises UserError for a source or box that cannot be used.
     """
-    listed = {}
+    listed: dict[Path, PhotoSource] = {}
     for source in sources:
         try:
             photos = _photos_of(source)
@@ -168,7 +170,7 @@ def _look(grey: np.ndarray, scale: float) -> np.ndarray:
 
 
 @cache
-def detector():
+def detector() -> Callable[[np.ndarray], Any]:
     """dlib's detector, made once. Raises UserError where dlib is not installed."""
     try:
         import dlib

@@ -19,7 +19,7 @@ def find_twins(faces: Faces) -> np.ndarray:
     """Row of each face's mirror twin (n,), -1 where the list has none: the twin picture's face whose box, mirrored, covers
     the same place. Where a picture cannot be read, its width is unknown, and only single faces are twins."""
     widths = picture_sizes(faces)[:, 0]
-    rows_of = defaultdict(lambda: ([], []))
+    rows_of: dict[PurePosixPath, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for row, picture in enumerate(faces.pictures):
         path = PurePosixPath(picture)
         rows_of[path.with_name(path.stem.removesuffix("_mirror"))][path.stem.endswith("_mirror")].append(row)
@@ -55,7 +55,7 @@ def join_twins(points_px: np.ndarray, faces: Faces, twins: np.ndarray) -> np.nda
 def picture_sizes(faces: Faces) -> np.ndarray:
     """Width and height (n, 2) of the pictures, from the label file or the picture's header; NaN where neither tells."""
     sizes_px = np.where(faces.sizes_px > 0, faces.sizes_px, np.nan)
-    for row in np.flatnonzero(np.isnan(sizes_px).any(axis=1)):
+    for row in np.flatnonzero(np.isnan(sizes_px).any(axis=1)).tolist():
         # Whoever needs the picture itself says what is wrong with it.
         with suppress(ValueError):
             sizes_px[row] = picture_size(faces.path(row))

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import shutil
 import stat
 import struct
@@ -11,6 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -109,11 +112,18 @@ def _tar_entries(packed: tarfile.TarFile, limit: int) -> list[Entry]:
             raise _Refused(f"{member.name!r} is a link or a device")
         path = _path_inside(member.name)
         if member.isreg():
-            entries.append(Entry(path, member.size, lambda member=member: packed.extractfile(member)))
+            entries.append(Entry(path, member.size, partial(_open_member, packed, member)))
     # The check sum stands at the very end, after what tarfile reads.
     while packed.fileobj.read(PIECE):
         _check_amount(0, packed.fileobj.tell(), limit)
     return entries
+
+
+def _open_member(packed: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = packed.extractfile(member)
+    if file is None:
+        raise _Refused(f"{member.name!r} is not a file")
+    return file
 
 
 def _zip_entries(packed: zipfile.ZipFile, limit: int) -> list[Entry]:
@@ -125,7 +135,7 @@ def _zip_entries(packed: zipfile.ZipFile, limit: int) -> list[Entry]:
             raise _Refused(f"{member.filename!r} is a link or a device")
         path = _path_inside(member.filename)
         if not member.is_dir():
-            entries.append(Entry(path, member.file_size, lambda member=member: packed.open(member)))
+            entries.append(Entry(path, member.file_size, partial(packed.open, member)))
     return entries
 
 
@@ -159,10 +169,16 @@ def _write(entry: Entry, target: Path) -> None:
 class _SmallReads:
     """A file for tarfile, which reads long names and headers whole: a hostile one could fill the memory."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.seek, self.tell = file, file.seek, file.tell
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file = file
 
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= PIECE:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= PIECE:
             raise _Refused("it has a header of more than a megabyte")
         return self._file.read(size)

@@ -38,7 +38,7 @@ class Misfit:
 def misfit(faces: Faces) -> Misfit:
     """How far each face is from the mean face of the set (Procrustes, Gower 1975; the median of the fitted faces, so that wrong
     ones do not draw it towards them). Needs a markup with eyes."""
-    left, right = faces.markup.eyes
+    left, right = faces.markup.require_eyes()
     mean = _upright_start(faces)
     for _ in range(3):
         fitted = geometry.apply(geometry.align(faces.points_px, mean), faces.points_px)
@@ -56,7 +56,7 @@ def misfit(faces: Faces) -> Misfit:
 
 def crossed_lines(faces: Faces) -> dict[int, str]:
     """Faces in which a line of the markup (jaw, brow, eyelids ...) crosses itself: row -> the name of the first region."""
-    crossed = {}
+    crossed: dict[int, str] = {}
     for line in faces.markup.lines:
         for row in np.flatnonzero(_crosses_itself(faces.points_px[:, line], closed=line[0] == line[-1])):
             crossed.setdefault(int(row), _region(faces.markup, line))

@@ -35,7 +35,8 @@ def check_boxes(train: Faces, config: Config) -> list[Finding]:
     low, high = train.boxes_px[:, :2], train.boxes_px[:, :2] + train.boxes_px[:, 2:]
     known = train.sizes_px.all(axis=1)
     off_picture = known & ((low < 0) | (high > train.sizes_px)).any(axis=1)
-    outside_picture = known & ((train.points_px < -0.5) | (train.points_px > train.sizes_px[:, None] - 0.5)).any(axis=(1, 2))
+    pictures_px = np.concatenate([np.zeros_like(train.sizes_px), train.sizes_px], axis=1)
+    outside_picture = known & _reach_outside(train.points_px, pictures_px)
     outside_box = _reach_outside(train.points_px, np.concatenate([low, train.boxes_px[:, 2:]], axis=1))
     cut = _reach_outside(train.points_px, np.array([window(box, config.crop) for box in train.boxes_px]).reshape(-1, 4))
     span = np.ptp(train.points_px, axis=1).max(axis=1) / train.boxes_px[:, 2:].max(axis=1)
@@ -119,7 +120,7 @@ def check_annotations(train: Seen) -> tuple[list[Finding], dict[int, str]]:
 
 def _is_another_picture(train: Seen, row: int, twin: int) -> bool:
     one, other = train.sights[row], train.sights[twin]
-    if one.bits is None or other.bits is None or one.blank or other.blank:
+    if one.mirror_bits is None or other.bits is None or one.blank or other.blank:
         return False
     return count_differing_bits(one.mirror_bits, other.bits) > TWIN_BITS
 
@@ -139,7 +140,7 @@ def check_duplicates(train: Seen, test: Seen | None, folds: np.ndarray | None, l
 
     def describe(pairs: list[tuple[int, int]]) -> list[str]:
         # Twins repeat what their originals show.
-        of_groups = {}
+        of_groups: dict[tuple[str, ...], str] = {}
         for one, other in pairs:
             of_groups.setdefault(tuple(sorted((groups[one], groups[other]))), f"{names[one]} = {names[other]}")
         return list(of_groups.values())

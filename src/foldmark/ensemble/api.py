@@ -30,6 +30,7 @@ from foldmark.ensemble.ensemble import blend_members, mean_of_folds
 from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points
+from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
 from foldmark.runs.places import Places
 from foldmark.runs.run import pick_faces
@@ -42,7 +43,7 @@ class LoadedMember:
     """One experiment's part: the model of each finished fold, and its weight in the blend."""
 
     config: Config
-    models: list[torch.nn.Module]
+    models: list[PointRegressor]
     weight: float
 
 

@@ -61,13 +61,14 @@ def ensemble_points(members: list[Member], faces: Faces, how: Predicting, progre
 
 def mean_of_folds(parts: list[Prediction]) -> Prediction:
     """One experiment's points_px (n, k, 2) and their variance (n, k), from the points_px and spread_px of each fold's model."""
-    mean_px = sum(points_px / len(parts) for points_px, _ in parts)
-    return mean_px, sum(np.square(spread_px) / len(parts) for _, spread_px in parts)
+    points_px, spread_px = parts[0]
+    mean_px = sum((points_px / len(parts) for points_px, _ in parts), np.zeros_like(points_px))
+    return mean_px, sum((np.square(spread_px) / len(parts) for _, spread_px in parts), np.zeros_like(spread_px))
 
 
 def blend_members(means_px: list[np.ndarray], variances: list[np.ndarray], weights: list[float]) -> Prediction:
     """The ensemble's points_px (n, k, 2) and spread_px (n, k), from those of its members as `mean_of_folds` gives them."""
-    total = sum(weight * mean_px for weight, mean_px in zip(weights, means_px, strict=True))
+    total = sum((weight * mean_px for weight, mean_px in zip(weights, means_px, strict=True)), np.zeros_like(means_px[0]))
     return total, joint_spread(np.stack(means_px), np.stack(variances), np.array(weights))
 
 

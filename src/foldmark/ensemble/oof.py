@@ -55,8 +55,8 @@ class Oof:
 
     def take(self, chosen: np.ndarray) -> "Oof":
         """These faces only (indices or a mask)."""
-        parts = (array[chosen] for array in (self.rows, self.folds, self.points_px, self.spread_px))
-        return Oof(*parts, self.faces.take(chosen))
+        rows, folds = self.rows[chosen], self.folds[chosen]
+        return Oof(rows, folds, self.points_px[chosen], self.spread_px[chosen], self.faces.take(chosen))
 
     def same_split(self, other: "Oof") -> bool:
         """Whether both hold out the same faces in the same folds."""

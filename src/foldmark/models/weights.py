@@ -9,7 +9,7 @@ from torch import nn
 from foldmark.core.errors import UserError
 from foldmark.models.backbones import Backbone
 from foldmark.models.checkpoint import load_checkpoint
-from foldmark.runs.run import Run, find_start
+from foldmark.runs.run_folder import FoldFolder
 
 IMAGENET = "imagenet"
 
@@ -37,10 +37,9 @@ def torchvision_name(backbone: Backbone) -> str:
     return backbone.torchvision_name
 
 
-def load_fold(model: nn.Module, run: Run, fold: int) -> None:
-    """Load into a model of this fold, in place, the averaged weights of the same fold of the run that train.start names; the
-    mean face stays its own. Raises UserError where that fold is not finished, holds out other faces, or has another model."""
-    start = find_start(run.places, run.config, run.faces, run.folds).fold(fold)
+def load_fold(model: nn.Module, start: FoldFolder) -> None:
+    """Load into a model, in place, the averaged weights of the fold to start from; the mean face stays its own. Raises UserError
+    where that fold is not finished, or has another model."""
     if not start.finished:
         raise UserError(f"train.start: {start.path} is not finished; train it first, with the same DATA_ROOT.")
     state = load_checkpoint(start.checkpoint)

@@ -83,7 +83,9 @@ def draw_mean_face(path: Path, face: np.ndarray, errors: np.ndarray, markup: Mar
         for line in markup.lines:
             axis.plot(*face[line].T, color="#999999", linewidth=1, zorder=1)
         sizes = 280 * errors / max(errors.max(), 1e-12)
-        dots = axis.scatter(*face.T, s=sizes, c=errors, cmap="cividis_r", edgecolors="#333333", linewidths=0.6, zorder=2)
+        dots = axis.scatter(
+            face[:, 0], face[:, 1], s=sizes, c=errors, cmap="cividis_r", edgecolors="#333333", linewidths=0.6, zorder=2
+        )
         width, height = np.ptp(face, axis=0)
         centre = face.mean(axis=0)
         for name, value in regions.items():

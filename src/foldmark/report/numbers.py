@@ -62,7 +62,7 @@ def summary(results: Results) -> tuple[str, Section]:
         f"{high:.2f}), and the MAE is {results.oof.mae_px.mean():.2f} px."
     )
     mean_face = mean_face_scores(run, folds)
-    seconds = sum(fold.summary["seconds"] for run in results.runs for fold in run.folder.finished)
+    seconds = sum(fold.require_summary()["seconds"] for run in results.runs for fold in run.folder.finished)
     rows = {
         **_scores(results, np.ones(len(results.oof.rows), bool)),
         "Mean training face in each box": headline(mean_face),

@@ -13,7 +13,7 @@ UNUSUAL = 1.5
 def traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
     """Traits (n,) of faces with all points of their markup. greys: (n, 2) mean and spread of each picture's grey."""
     points, markup = faces.points_px, faces.markup
-    left, right = points[:, markup.eyes[0]], points[:, markup.eyes[1]]
+    left, right = (points[:, corner] for corner in markup.require_eyes())
     across = right - left
     distance = np.linalg.norm(across, axis=1)
     along = across / distance[:, None]

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -72,17 +71,17 @@ def open_run(places: Places, name: str, config: Config, data: Data, progress: Pr
     folds, groups = _choose_folds(config, data, progress)
     store = _open_crops(faces, config, places, progress)
     if config.train.start:
-        find_start(places, config, faces, folds)
+        find_start(places, config.train.start, faces, folds)
     # The folder is made only now that nothing is wrong with the input, and by one process of those that start it together.
     with lock_folder(folder.path, None):
         if folder.config_file.exists():
             folder.refuse_changes(folder.read_config(), config)
             folds = read_split(folder.split_file, faces)
         else:
-            if groups is None:
-                write_text(folder.split_file, Path(config.folds.file).read_text(encoding="utf-8"))
-            else:
+            if groups is not None:
                 write_split(folder.split_file, faces, groups, folds)
+            elif config.folds.file:
+                write_text(folder.split_file, config.folds.file.read_text(encoding="utf-8"))
             environment = describe_environment(places.root, synthetic=data.synthetic)
             write_text(folder.environment_file, json.dumps(environment, indent=1))
             folder.write_config(config)
@@ -102,10 +101,10 @@ def pick_faces(data: Data, config: Config) -> Faces:
     return data.train if config.data.points is None else data.train.pick_points(config.data.points)
 
 
-def find_start(places: Places, config: Config, faces: Faces, folds: np.ndarray) -> RunFolder:
-    """The run folder that train.start names. Raises UserError if it has no finished fold, or holds out other faces than `folds`
-    (n,) does."""
-    folder = RunFolder(places.run(config.train.start))
+def find_start(places: Places, start: str, faces: Faces, folds: np.ndarray) -> RunFolder:
+    """The run folder of `start`, which train.start names. Raises UserError if it has no finished fold, or holds out other faces
+    than `folds` (n,) does."""
+    folder = RunFolder(places.run(start))
     if not folder.finished:
         raise UserError(f"train.start: {folder.path} has no finished fold; train it first, with the same DATA_ROOT.")
     if not np.array_equal(read_split(folder.split_file, faces), folds):

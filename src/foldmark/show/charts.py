@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 GREY = "#777777"
 # Names may hold dollar signs, and SVG would hold random names.
-SETTINGS = {"text.parse_math": False, "svg.hashsalt": "foldmark", "axes.spines.top": False, "axes.spines.right": False}
+SETTINGS: dict[Any, Any] = {
+    "text.parse_math": False,
+    "svg.hashsalt": "foldmark",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def new_figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
     from matplotlib.figure import Figure
 
     # SVG would hold the date, too, and differ each time.
-    details = {"transparent": True, "metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    details: dict[str, Any] = {"transparent": True, "metadata": {"Date": None}} if path.suffix == ".svg" else {}
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")

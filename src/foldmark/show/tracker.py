@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
@@ -44,7 +44,7 @@ class RunInfo:
 class Tracker:
     """One W&B run to log to; a context manager that finishes it. Without a run it does nothing."""
 
-    def __init__(self, run: Any = None):
+    def __init__(self, run: Any = None) -> None:
         self._run = run
 
     @property
@@ -140,8 +140,7 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
             except Exception as error:
                 _warn(f"W&B: {run.name} stays offline ({shorten_error(error)}); `make sync` uploads it later.")
                 _tear_down()  # or its service would still hold the run's id
-                mode = "offline"
-        return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, mode)))
+        return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "offline")))
     except Exception as error:
         _go_on_without(error)
         return Tracker()
@@ -155,7 +154,7 @@ def stay_in_this_folder() -> None:
     os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")
 
 
-def _init(run: RunInfo, mode: str) -> Any:
+def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
     import wandb
 
     # W&B's own settings must be silent, too: some warnings are printed outside any run.
@@ -211,7 +210,7 @@ def _allowed(name: str) -> str:
 
 def call_with_limit(seconds: float, call: Callable[[], Any]) -> Any:
     """The result of `call`, which runs in a thread. Raises TimeoutError when it takes longer; the thread is left behind."""
-    outcome = Future()
+    outcome: Future[Any] = Future()
 
     def work() -> None:
         try:

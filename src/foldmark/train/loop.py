@@ -18,7 +18,7 @@ from foldmark.models.inference import predict_points
 from foldmark.models.net import count_parameters
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
-from foldmark.runs.run import Run
+from foldmark.runs.run import Run, find_start
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.finished import write_metrics
 from foldmark.train.fold_data import FoldData
@@ -80,7 +80,7 @@ def resume(state: TrainState, run: Run, fold: int, binding: dict) -> list[dict]:
     if run.config.model.weights:
         load_pretrained(state.model.backbone, run.config.model.weights)
     elif run.config.train.start:
-        load_fold(state.model, run, fold)
+        load_fold(state.model, find_start(run.places, run.config.train.start, run.faces, run.folds).fold(fold))
     state.averaged.load_state_dict(state.model.state_dict())
     return []
 
