@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -49,7 +49,7 @@ def run_jobs(work: Callable, jobs: list, workers: int | None, progress: Progress
     workers = workers or os.cpu_count() or 1
     results = []
     with progress("making synthetic faces", len(jobs)) as done, ExitStack() as stack:
-        run = map
+        run: Callable[..., Iterator] = map
         if workers > 1 and len(jobs) > 1:
             # "spawn": a forked child of a process that has started threads or CUDA may hang.
             spawn = multiprocessing.get_context("spawn")

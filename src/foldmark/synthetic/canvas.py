@@ -1,11 +1,15 @@
 """Surfaces lit and thrown onto a z-buffer."""
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 
 from foldmark.synthetic.view import Light, View
 
 OVERSAMPLING = 1.2
+
+Texture = Callable[[np.ndarray], np.ndarray]
 
 
 def _steps(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +26,17 @@ def normals_of(turned: np.ndarray) -> list[np.ndarray]:
     return [part / length for part in normal]
 
 
-def shade(turned: np.ndarray, light: Light, *, soft, shine, power=14, tone=(1, 1, 1), shadow=1, two_sided=False) -> np.ndarray:
+def shade(
+    turned: np.ndarray,
+    light: Light,
+    *,
+    soft: Sequence[float],
+    shine: float,
+    power: float = 14,
+    tone: Sequence[float] | np.ndarray = (1, 1, 1),
+    shadow: np.ndarray | float = 1,
+    two_sided: bool = False,
+) -> np.ndarray:
     """The light that leaves a surface grid of turned mm: RGB and highlight, float32 (rows, columns, 4).
 
     `soft` (3,) lets light bleed past the shadow's edge, as in skin; `shadow` (rows, columns) scales all of it, `tone`
@@ -50,15 +64,23 @@ class Canvas:
     coloured.
     """
 
-    def __init__(self, size: tuple[int, int]):
+    def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         self.width, self.height = (int(np.ceil(side * OVERSAMPLING)) for side in size)
         self.nearest = np.zeros(self.width * self.height, np.int64)
-        self.layers = []
+        self.layers: list[tuple[int, tuple[int, int], np.ndarray, np.ndarray | None, Texture | None]] = []
         self.count = 1
 
     def add(
-        self, view: View, turned: np.ndarray, light_map: np.ndarray, *, xy=None, texture=None, exists=None, solid=False
+        self,
+        view: View,
+        turned: np.ndarray,
+        light_map: np.ndarray,
+        *,
+        xy: np.ndarray | None = None,
+        texture: Texture | None = None,
+        exists: np.ndarray | None = None,
+        solid: bool = False,
     ) -> None:
         """Draw a surface grid (rows, columns, 3) of turned mm.
 
@@ -81,7 +103,8 @@ class Canvas:
             return
         reach = [np.percentile(cv2.magnitude(*step)[near], 97) for step in ((dx, dy), (ax, ay))]
         rows, columns = (int(np.ceil(n * max(step, 1))) for n, step in zip(near[used].shape, reach, strict=True))
-        light_map, xy, exists = (part if part is None else part[used].astype(np.float32) for part in (light_map, xy, exists))
+        light_map = light_map[used].astype(np.float32)
+        xy, exists = (None if part is None else part[used].astype(np.float32) for part in (xy, exists))
         column, row, depth = (cv2.resize(part[used], (columns, rows)) for part in (*cv2.split(flat), turned[..., 2]))
         inside = (column > -0.5) & (column < self.width - 0.5) & (row > -0.5) & (row < self.height - 0.5)
         if exists is not None:
@@ -104,26 +127,27 @@ class Canvas:
             sample = np.resize(chosen[pixel] - first, (len(pixel) // 512 + 1, 512))
             row = sample // np.int32(columns)
             column = sample - row * np.int32(columns)
-            at = [
+            at_x, at_y = (
                 (place.astype(np.float32) + np.float32(0.5)) * np.float32(old / new) - np.float32(0.5)
                 for place, old, new in ((column, light_map.shape[1], columns), (row, light_map.shape[0], rows))
-            ]
-            light = cv2.remap(light_map, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            colour, glance = cv2.cvtColor(light, cv2.COLOR_RGBA2RGB), cv2.cvtColor(light[..., 3], cv2.COLOR_GRAY2RGB)
-            if texture:
-                colour *= texture(cv2.remap(xy, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-            colour += glance
+            )
+            light = cv2.remap(light_map, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            colour: np.ndarray = cv2.cvtColor(light, cv2.COLOR_RGBA2RGB)
+            if texture is not None and xy is not None:
+                colour *= texture(cv2.remap(xy, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            colour += cv2.cvtColor(light[..., 3], cv2.COLOR_GRAY2RGB)
             rgba[pixel] = cv2.cvtColor(to_bytes(colour), cv2.COLOR_RGB2RGBA).view(np.uint32).ravel()[: len(pixel)]
         # The median closes pinholes that the samples left.
-        rgba = cv2.medianBlur(rgba.view(np.uint8).reshape(self.height, self.width, 4), 3)
-        rgba = cv2.resize(rgba, self.size, interpolation=cv2.INTER_AREA)
-        rest = cv2.cvtColor(255 - rgba[..., 3], cv2.COLOR_GRAY2RGB)
-        return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB) * np.float32(1 / 255) + rest * np.float32(1 / 255) * background
+        drawn = cv2.medianBlur(rgba.view(np.uint8).reshape(self.height, self.width, 4), 3)
+        drawn = cv2.resize(drawn, self.size, interpolation=cv2.INTER_AREA)
+        rest = cv2.cvtColor(255 - drawn[..., 3], cv2.COLOR_GRAY2RGB)
+        return cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB) * np.float32(1 / 255) + rest * np.float32(1 / 255) * background
 
 
 def to_bytes(picture: np.ndarray) -> np.ndarray:
     """A float picture (H, W, 3) in 0..1, clipped and rounded to uint8."""
-    return cv2.multiply(picture, (255.0,) * 4, dtype=cv2.CV_8U)
+    white = (255.0,) * 4
+    return cv2.multiply(picture, white, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as in paint.brush
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:

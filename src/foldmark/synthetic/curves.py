@@ -4,12 +4,17 @@ A curve (`jaw_xy`, `brow_xy`, `lid_xy`, `nose_xy`, `mouth_xy`) takes positions a
 positions (n, 2) in mm, which `head.front_z` lifts onto the surface. A markup is a list of such positions.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from foldmark.synthetic.head import LEFT, RIGHT, SIDE_SIGN, Head, front_z, half_width
 
+Project = Callable[[np.ndarray], np.ndarray]  # mm (..., 3) to pixels (..., 2)
 
-def jaw_xy(head: Head, along):
+
+def jaw_xy(head: Head, along: ArrayLike) -> np.ndarray:
     """Face outline from picture left (0) over the chin (0.5) to picture right (1), evenly by length. Returns (n, 2)."""
     slope = np.linspace(-1, 1, 401)
     y = head.chin_y * (1 - np.abs(slope) ** 2.2) + 3 * np.abs(slope) ** 2.2
@@ -18,7 +23,7 @@ def jaw_xy(head: Head, along):
     return np.stack([np.interp(np.asarray(along) * length[-1], length, outline[:, axis]) for axis in (0, 1)], axis=1)
 
 
-def brow_xy(head: Head, side: int, along, across=0.0):
+def brow_xy(head: Head, side: int, along: ArrayLike, across: np.ndarray | float = 0.0) -> np.ndarray:
     """A brow from its inner (0) to its outer end (1), and across from its upper (-0.5) to its lower edge (0.5).
     Returns (n, 2).
     """
@@ -30,11 +35,11 @@ def brow_xy(head: Head, side: int, along, across=0.0):
     return np.stack([x, y + across * brow_width(head, along)], axis=1)
 
 
-def brow_width(head: Head, along):
+def brow_width(head: Head, along: np.ndarray) -> np.ndarray:
     return 1.35 * head.brow_thick * (0.55 + 1.5 * np.sqrt(np.clip(along + 0.05, 0, 1)) * (1.08 - along))
 
 
-def lid_xy(head: Head, side: int, upper: bool, along):
+def lid_xy(head: Head, side: int, upper: bool, along: ArrayLike) -> np.ndarray:
     """Edge of a lid from the inner (0) to the outer corner of the eye (1). Returns (n, 2)."""
     along = np.asarray(along, float)
     x = SIDE_SIGN[side] * (head.eye_x + head.eye_half_width * (2 * along - 1))
@@ -46,7 +51,7 @@ def lid_xy(head: Head, side: int, upper: bool, along):
     return np.stack([x, corner_y + (-upper_bow if upper else lower_bow)], axis=1)
 
 
-def nose_xy(head: Head, part: str, along):
+def nose_xy(head: Head, part: str, along: ArrayLike) -> np.ndarray:
     """The ridge from between the eyes (0) to the tip (1), the base from wing (0) to wing (1), or the crease around the
     picture's right wing from above it (0) to below (1). Returns (n, 2).
     """
@@ -61,7 +66,7 @@ def nose_xy(head: Head, part: str, along):
     return np.stack([0.86 * head.nose_half_width * across, head.nose_tip_y + 11.5 - 3.4 * across**2], axis=1)
 
 
-def mouth_xy(head: Head, edge: str, across):
+def mouth_xy(head: Head, edge: str, across: ArrayLike) -> np.ndarray:
     """Edge of the lips ('outer_upper', 'inner_upper', 'inner_lower', 'outer_lower') at across -1 (left corner)
     to 1. Returns (n, 2).
     """
@@ -92,7 +97,7 @@ def ibug68_xy(head: Head, brow_ends: tuple[float, float] = (1.0, 1.0)) -> np.nda
     lid = np.array([0.32, 0.68])
     outer, inner = np.array([0.62, 0.24, 0]), np.array([0.4, 0])
 
-    def eye(side, first, upper, last, lower):
+    def eye(side: int, first: int, upper: np.ndarray, last: int, lower: np.ndarray) -> list[np.ndarray]:
         corner = {t: lid_xy(head, side, True, [t]) for t in (0, 1)}
         return [corner[first], lid_xy(head, side, True, upper), corner[last], lid_xy(head, side, False, lower)]
 
@@ -124,14 +129,14 @@ def imm58_xy(head: Head, brow_ends: tuple[float, float] = (1.0, 1.0)) -> np.ndar
     ])  # fmt: skip
 
 
-def _upright(project) -> np.ndarray:
+def _upright(project: Project) -> np.ndarray:
     """Unit vectors (2, 2) of the head's right and down in the picture."""
     down = np.diff(project(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])), axis=0)[0]
     down /= np.linalg.norm(down)
     return np.array([[down[1], -down[0]], down])
 
 
-def visible_brow(head: Head, side: int, project) -> float:
+def visible_brow(head: Head, side: int, project: Project) -> float:
     """How far along a brow (0..1) it can be seen before the temple turns away; annotators spread their points
     over that part.
     """
@@ -141,7 +146,7 @@ def visible_brow(head: Head, side: int, project) -> float:
     return float(along[np.argmax(SIDE_SIGN[side] * line_px @ _upright(project)[0])])
 
 
-def visible_outline(head: Head, jaw: np.ndarray, project) -> np.ndarray:
+def visible_outline(head: Head, jaw: np.ndarray, project: Project) -> np.ndarray:
     """Outline points as an annotator of 300-W sets them: on the face's visible edge where the true jaw line has turned
     away.
 

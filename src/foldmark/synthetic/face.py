@@ -21,10 +21,10 @@ from foldmark.synthetic.view import Light, View, landmarks_px, sample_light, sam
 
 def sample_geometry(rng: np.random.Generator) -> tuple[tuple[int, int], Head, View, np.ndarray]:
     """Picture size (width, height), head, view and the landmarks (68, 2) in pixels: all of a face but its paint."""
-    size = tuple(int(side) for side in rng.integers(280, 381, 2))
+    width, height = rng.integers(280, 381, 2).tolist()
     head = sample_head(rng, sample_expression(rng))
-    view = sample_view(rng, head, size)
-    return size, head, view, landmarks_px(head, view)
+    view = sample_view(rng, head, (width, height))
+    return (width, height), head, view, landmarks_px(head, view)
 
 
 def sample_colours(rng: np.random.Generator) -> Colours:

@@ -6,11 +6,14 @@ is placed in the frontal (x, y) plane and lifted onto the surface by `front_z`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 LEFT, RIGHT = 0, 1  # sides of the picture, not of the person
 SIDE_SIGN = (-1.0, 1.0)
+
+Place = np.ndarray | float  # coordinates in mm: an array, or one; what is computed from them has the same shape
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,17 @@ def sample_expression(rng: np.random.Generator) -> Expression:
 def sample_head(rng: np.random.Generator, expression: Expression) -> Head:
     """Draw one identity; the same state of `rng` gives the same person with any expression."""
 
-    def normal(mean, spread):
+    def normal(mean: float, spread: float) -> float:
         return _normal(rng, mean, spread)
 
-    def pair(spread):
-        return normal(0, spread), normal(0, spread)
+    def pair(mean: float, spread: float) -> tuple[float, float]:
+        return mean + normal(0, spread), mean + normal(0, spread)
 
     smile, mouth_open = expression.smile, expression.mouth_open
     lift, frown = expression.brow_lift, expression.brow_frown
     opening = normal(11.4, 1.5) + 0.35 * max(lift, 0) - 2.0 * max(smile, 0) - 1.5 * frown
-    eye_open = tuple(
-        0.4 if closed else max(opening + off, 3.0) for closed, off in zip(expression.closed, pair(0.35), strict=True)
+    left, right = (
+        0.4 if closed else max(open_mm, 3.0) for closed, open_mm in zip(expression.closed, pair(opening, 0.35), strict=True)
     )
     length = normal(1.0, 0.055)
     nose_tip = normal(41, 3.2) * length
@@ -100,14 +103,14 @@ def sample_head(rng: np.random.Generator, expression: Expression) -> Head:
         half_width=normal(71.5, 4.0), chin_y=mouth_y + normal(42, 3.5) + 0.75 * mouth_open, jaw_power=normal(2.9, 0.35),
         jaw_round=normal(1.85, 0.2), flatness=normal(2.2, 0.1), cheekbone=normal(3.5, 1.6) + 2.0 * max(smile, 0),
         cheek_hollow=normal(2.5, 1.8) + 0.05 * mouth_open, chin_ball=normal(4.5, 1.8), brow_ridge=normal(2.6, 1.4),
-        eye_x=normal(31.5, 1.7), eye_half_width=normal(15.2, 0.9), eye_open=eye_open, eye_slant=normal(1.0, 1.3),
+        eye_x=normal(31.5, 1.7), eye_half_width=normal(15.2, 0.9), eye_open=(left, right), eye_slant=normal(1.0, 1.3),
         socket=normal(6.0, 1.6), lid_fold=normal(3.6, 1.2), gaze=expression.gaze,
         brow_y=normal(-21.5, 2.0), brow_arch=normal(3.4, 1.6), brow_slope=normal(-0.5, 1.6), brow_thick=normal(3.7, 0.9),
-        brow_frown=frown, brow_lift=tuple(lift + off for off in pair(0.6)),
+        brow_frown=frown, brow_lift=pair(lift, 0.6),
         nose_tip_y=nose_tip, nose_out=normal(18.5, 2.6), nose_half_width=normal(16.5, 2.2), nose_bridge=normal(5.5, 1.7),
         mouth_y=mouth_y, mouth_half_width=normal(25.0, 2.2) - 0.12 * mouth_open,
         lip_upper=normal(6.6, 1.5), lip_lower=normal(8.6, 1.6),
-        smile=tuple(smile + off for off in pair(0.07)), mouth_open=mouth_open,
+        smile=pair(smile, 0.07), mouth_open=mouth_open,
     )  # fmt: skip
 
 
@@ -117,42 +120,42 @@ def sample_head(rng: np.random.Generator, expression: Expression) -> Head:
 CROWN_Y = -116.0
 
 
-def _below_above(head: Head, y):
+def _below_above(head: Head, y: Place) -> tuple[Any, Any]:
     """Position between eye level (0) and chin or crown (1), each as an array of y's shape."""
     return np.clip(y / head.chin_y, 0, 1), np.clip(y / CROWN_Y, 0, 1)
 
 
-def half_width(head: Head, y):
+def half_width(head: Head, y: Place) -> Any:
     """Half the width of the face outline at height y, seen from the front."""
     below, above = _below_above(head, y)
     return head.half_width * (1 - below**head.jaw_power) ** (1 / head.jaw_round) * (1 - above**2.7) ** (1 / 2.2)
 
 
-def outline_z(head: Head, y):
+def outline_z(head: Head, y: Place) -> Any:
     """Depth of the widest place at height y: beside the ear at eye level, far forward at the chin."""
     below, above = _below_above(head, y)
     return -6 - 8 * above + 78 * below**4
 
 
-def _front_reach(head: Head, y):
+def _front_reach(head: Head, y: Place) -> Any:
     below, above = _below_above(head, y)
     return (92 - 78 * below**4 - 6 * below) * (1 - below**11) ** 0.5 * (1 - above**2.8) ** 0.5
 
 
-def _back_reach(head: Head, y):
+def _back_reach(head: Head, y: Place) -> Any:
     below, above = _below_above(head, y)
     return (98 - 25 * below) * (1 - below**3) ** 0.5 * (1 - above**2.6) ** 0.5
 
 
-def _bump(x, y, at_x, at_y, size_x, size_y):
+def _bump(x: Place, y: Place, at_x: float, at_y: float, size_x: float, size_y: float) -> Any:
     return np.exp(-0.5 * (((x - at_x) / size_x) ** 2 + ((y - at_y) / size_y) ** 2))
 
 
-def _step(value):
+def _step(value: Place) -> Any:
     return 1 / (1 + np.exp(-np.clip(value, -30, 30)))
 
 
-def relief(head: Head, x, y):
+def relief(head: Head, x: Place, y: Place) -> Any:
     """What nose, eyes, lips, cheeks and chin add to the depth of the smooth head, in mm."""
     side = np.abs(x)
     tip = head.nose_tip_y
@@ -189,14 +192,14 @@ def relief(head: Head, x, y):
     return z - 3.4 * _bump(x, y, 0, lower_y + head.lip_lower + 6, 15, 5) + head.chin_ball * _bump(x, y, 0, chin, 12, 9)
 
 
-def front_z(head: Head, x, y):
+def front_z(head: Head, x: Place, y: Place) -> Any:
     """Depth of the face surface at the frontal position (x, y), arrays of one shape inside the outline."""
     share = np.clip(np.abs(x) / np.maximum(half_width(head, y), 1e-6), 0, 1)
     lift = (1 - share**head.flatness) ** (1 / head.flatness)
     return outline_z(head, y) + _front_reach(head, y) * lift + relief(head, x, y) * np.clip(2 * lift, 0, 1)
 
 
-def surface(head: Head, angle, y):
+def surface(head: Head, angle: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The smooth head without its relief.
 
     y (rows,) is the height; angle (columns,) runs from 0 at the nose to +-pi at the back. Returns points (rows,

@@ -103,7 +103,7 @@ def draw_imm_face(seed: int, person: int, view: int) -> tuple[str, np.ndarray, n
     identity, moment = np.random.default_rng([seed, person, 0]), np.random.default_rng([seed, person, view])
     sex = "f" if identity.random() < FEMALE_SHARE else "m"
     head, camera = sample_imm_geometry(view, identity, moment)
-    lamp = (moment.normal(52, 5), 28, 0.78) if view == SPOT else (moment.normal(0, 10), moment.normal(35, 5), 0.5)
+    lamp = (moment.normal(52, 5), 28.0, 0.78) if view == SPOT else (moment.normal(0, 10), moment.normal(35, 5), 0.5)
     picture = draw_person(
         head,
         camera,

@@ -33,9 +33,10 @@ def add_head(canvas: Canvas, view: View, light: Light, head: Head, skin: np.ndar
     open_sky = np.clip(1 + 0.05 * (lift - cv2.GaussianBlur(lift, (0, 0), 4.8)), 0.62, 1.12)
     light_map = shade(turned, light, soft=SKIN_BLEED, shine=shine, shadow=open_sky)
 
-    def texture(xy):
+    def texture(xy: np.ndarray) -> np.ndarray:
         at = (xy - SKIN_ORIGIN.astype(np.float32)) * np.float32(SKIN_PX_PER_MM)
-        return cv2.remap(skin, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # The second map is for coordinates in two pieces, and its types leave out that there may be none.
+        return cv2.remap(skin, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
     canvas.add(view, turned, light_map, xy=points[..., :2], texture=texture, solid=True)
     for sign in head_model.SIDE_SIGN:
@@ -48,7 +49,9 @@ def add_ear(canvas: Canvas, view: View, light: Light, head: Head, tone: np.ndarr
     width, height = 15 + 2 * np.sin(-t), 30 - 3 * np.cos(t)
     rim = 3.5 * np.exp(-0.5 * ((r - 0.86) / 0.09) ** 2) - 5 * np.exp(-0.5 * (r / 0.42) ** 2) - 4 * r**6
     flat = np.stack([r * np.cos(t) * width, r * np.sin(t) * height, rim], axis=-1)
-    points = flat @ np.float32([back, down, out]) + np.float32([sign * (0.985 * head.half_width + 2), 15, -24])
+    points = flat @ np.array([back, down, out], np.float32) + np.array(
+        [sign * (0.985 * head.half_width + 2), 15, -24], np.float32
+    )
     turned = view.turned(points)
     hollow = 1 - 0.5 * np.exp(-0.5 * (r / 0.4) ** 2) - 0.18 * np.exp(-0.5 * ((r - 0.68) / 0.09) ** 2)
     tone = tone * [1.0, 0.9, 0.9]
@@ -74,7 +77,7 @@ def add_body(canvas: Canvas, view: View, light: Light, head: Head, tone: np.ndar
     collar, depth, kind = head.chin_y + rng.uniform(14, 50), rng.uniform(0, 60), rng.integers(4)
     wave = 2 * np.pi / rng.uniform(14, 40)
 
-    def texture(xy):
+    def texture(xy: np.ndarray) -> np.ndarray:
         x, y = cv2.split(xy)
         dressed = y > collar + depth * np.exp(-0.5 * (x / 38) ** 2)
         pattern = (np.sin(y * wave) > 0.3, np.sin(x * wave) > 0.5, np.abs(x) < 9, False)[kind]
@@ -85,7 +88,7 @@ def add_body(canvas: Canvas, view: View, light: Light, head: Head, tone: np.ndar
 
 # Height above which hair grows, in mm, at these angles from the nose, by style; thickness at the top; waviness; curtain.
 HAIR_ANGLES = [0, 30, 50, 66, 80, 100, 150]
-HAIR_STYLES = {
+HAIR_STYLES: dict[str, tuple[list[int], float, float]] = {
     "cropped": ([-70, -67, -52, -20, 8, 60, 85], 4, 0.5),
     "receding": ([-88, -84, -54, -18, 15, 65, 85], 5, 0.6),
     "short": ([-66, -60, -46, -16, 14, 62, 90], 15, 1.0),
@@ -96,9 +99,8 @@ HAIR_STYLES = {
     "long fringe": ([-38, -37, -34, -12, 35, 90, 110], 14, 1.0),
     "cap": ([-48, -47, -44, -38, -30, -20, 10], 9, 0.0),
     "scarf": ([-58, -56, -44, -10, 90, 120, 120], 9, 0.0),
-    "bald": None,
 }
-HAIR_ODDS = dict(zip(HAIR_STYLES, [0.10, 0.09, 0.2, 0.09, 0.11, 0.08, 0.13, 0.07, 0.05, 0.03, 0.05], strict=True))
+HAIR_ODDS = dict(zip([*HAIR_STYLES, "bald"], [0.10, 0.09, 0.2, 0.09, 0.11, 0.08, 0.13, 0.07, 0.05, 0.03, 0.05], strict=True))
 
 
 def add_hair(
@@ -120,7 +122,7 @@ def add_hair(
     line_shift, thickness = rng.normal(0, 3), thickness * rng.uniform(0.75, 1.3)
     parting = rng.uniform(-25, 25)
 
-    def add(points, streak, soft, exists):
+    def add(points: np.ndarray, streak: np.ndarray, soft: float, exists: np.ndarray) -> None:
         turned = view.turned(points)
         strand = np.clip((1 + 0.05 * streak if cloth else 0.75 + 0.28 * streak), 0.3, 1.4)
         shine = (0.02 if cloth else 0.16) * soft
@@ -136,7 +138,7 @@ def add_hair(
         line += 3.5 * smooth_noise(rng, (1, 180), (2, 12))[0]
     above = line.astype(np.float32) - y[:, None]
     base, _ = head_model.surface(head, angle, np.minimum(y, head.chin_y - 12))
-    out = base - np.float32([0, -10, -12])
+    out = base - np.array([0, -10, -12], np.float32)
     rise = thickness * np.clip(above / 42, 0, 1) ** 0.55 + 1.2
     rise = rise * (1 + 0.10 * smooth_noise(rng, (100, 180), (6, 8))) + wave * 0.5 * smooth_noise(rng, (100, 180), (34, 50)) * (
         above > 0
@@ -168,7 +170,7 @@ def add_glasses(picture: np.ndarray, head: Head, view: View, rng: np.random.Gene
     dark = rng.random() < 0.22
     front = float(head_model.front_z(head, np.array(0.0), np.array(-2.0))) + 5
 
-    def place(xy):
+    def place(xy: np.ndarray) -> np.ndarray:
         return view.project(np.column_stack([xy, front - 0.0065 * xy[:, 0] ** 2]))
 
     t = np.linspace(0, 2 * np.pi, 40)
@@ -237,7 +239,7 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarr
     width, height = (side // 2 for side in size)
     vivid = rng.uniform(0.1, 0.8)
 
-    def colour():
+    def colour() -> np.ndarray:
         return rng.uniform(0.05, 0.95) * (1 - vivid) + rng.uniform(0, 1, 3) * vivid
 
     first, second = colour().astype(np.float32), colour().astype(np.float32)

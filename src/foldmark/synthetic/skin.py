@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from foldmark.synthetic.curves import brow_width, brow_xy, jaw_xy, lid_xy, mouth_xy, nose_xy
 from foldmark.synthetic.head import LEFT, RIGHT, SIDE_SIGN, Head
@@ -26,12 +27,12 @@ class Colours:
     brow: np.ndarray
 
 
-def skin_px(xy):
+def skin_px(xy: ArrayLike) -> np.ndarray:
     """Frontal positions (n, 2) in mm to pixels of the painted skin."""
     return (np.asarray(xy) - SKIN_ORIGIN) * SKIN_PX_PER_MM
 
 
-def paint_eye(picture, head: Head, side: int, colours: Colours, light_x: float, rng: np.random.Generator) -> None:
+def paint_eye(picture: np.ndarray, head: Head, side: int, colours: Colours, light_x: float, rng: np.random.Generator) -> None:
     """Eyeball, lids and lashes of one eye."""
     t = np.linspace(0, 1, 25)
     upper, lower = lid_xy(head, side, True, t), lid_xy(head, side, False, t)
@@ -76,7 +77,7 @@ def paint_eye(picture, head: Head, side: int, colours: Colours, light_x: float, 
     brush(picture, skin_px(ribbon(lower, 0.7)), colours.skin * [0.62, 0.45, 0.42], 0.7, 0.7)
 
 
-def paint_brow(picture, head: Head, side: int, colours: Colours, rng: np.random.Generator) -> None:
+def paint_brow(picture: np.ndarray, head: Head, side: int, colours: Colours, rng: np.random.Generator) -> None:
     t = np.linspace(-0.02, 1.02, 21)
     line = brow_xy(head, side, np.clip(t, 0, 1))
     line[[0, -1], 0] += np.array([-1, 1]) * SIDE_SIGN[side]
@@ -95,7 +96,7 @@ def paint_brow(picture, head: Head, side: int, colours: Colours, rng: np.random.
     part += mask[: len(part), : part.shape[1], None] / np.float32(255) * 0.75 * (colours.brow.astype(np.float32) * 0.8 - part)
 
 
-def paint_mouth(picture, head: Head, colours: Colours) -> None:
+def paint_mouth(picture: np.ndarray, head: Head, colours: Colours) -> None:
     across = np.linspace(-1, 1, 41)
     edge = {name: mouth_xy(head, name, across) for name in ("outer_upper", "inner_upper", "inner_lower", "outer_lower")}
     bow = 1 - across**2

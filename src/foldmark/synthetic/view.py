@@ -23,15 +23,15 @@ class View:
     centre_px: np.ndarray
     distance: float
 
-    def turned(self, points, body: bool = False) -> np.ndarray:
+    def turned(self, points: np.ndarray, body: bool = False) -> np.ndarray:
         rotation = self.body_rotation if body else self.rotation
         return (points - self.pivot.astype(points.dtype)) @ rotation.T.astype(points.dtype)
 
-    def flat(self, turned) -> np.ndarray:
+    def flat(self, turned: np.ndarray) -> np.ndarray:
         """Turned points (..., 3) in mm to (..., 2) pixels."""
         return self.centre_px + self.px_per_mm * turned[..., :2] * (self.distance / (self.distance - turned[..., 2:]))
 
-    def project(self, points) -> np.ndarray:
+    def project(self, points: np.ndarray) -> np.ndarray:
         return self.flat(self.turned(points))
 
 
@@ -96,8 +96,8 @@ def landmarks_px(head: Head, view: View, markup: Markup = IBUG68) -> np.ndarray:
     """The points of a markup (n, 2) in pixels; those of the outline and the brows on the part of the face that can be
     seen.
     """
-    brow_ends = tuple(curves.visible_brow(head, side, view.project) for side in (LEFT, RIGHT))
-    xy = {IBUG68.name: curves.ibug68_xy, IMM58.name: curves.imm58_xy}[markup.name](head, brow_ends)
+    left, right = (curves.visible_brow(head, side, view.project) for side in (LEFT, RIGHT))
+    xy = {IBUG68.name: curves.ibug68_xy, IMM58.name: curves.imm58_xy}[markup.name](head, (left, right))
     points = view.project(np.column_stack([xy, front_z(head, xy[:, 0], xy[:, 1])]))
     jaw = markup.regions["jaw"]
     points[jaw] = curves.visible_outline(head, xy[jaw], view.project)
