@@ -166,7 +166,7 @@ def _write(entry: Entry, target: Path) -> None:
         raise _Refused(f"{str(entry.path)!r} is there twice") from None
 
 
-class _SmallReads:
+class _SmallReads(BufferedIOBase):
     """A file for tarfile, which reads long names and headers whole: a hostile one could fill the memory."""
 
     def __init__(self, file: BufferedIOBase) -> None:

@@ -168,7 +168,7 @@ def regions(results: Results) -> Section:
                 "share of the error": f"{100 * errors[:, points].sum() / errors.sum():.0f} %",
             }
         )
-    worst, best = (max(means, key=means.get), min(means, key=means.get))
+    worst, best = (max(means, key=means.__getitem__), min(means, key=means.__getitem__))
     caption = "The mean face. A larger and darker point has a larger mean out-of-fold error. Left and right as in the picture."
     text = f"Largest NME: {worst} ({means[worst]:.2f} %). Smallest: {best} ({means[best]:.2f} %)."
     return Section(

@@ -3,6 +3,7 @@ missing or damaged is left out, with the command that makes it."""
 
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
     lead, first = summary(results)
     found: list[Section | Missing] = []
     for title, command, build in SECTIONS:
-        found += _build(title, command, lambda build=build: build(results))
+        found += _build(title, command, partial(build, results))
     reproduce = _build("How to reproduce", "train", lambda: _reproduce(results, variables))
     chapters = [Chapter("The experiment", [first])]
     parts = [_part(places, part) for part in PARTS.values()]
@@ -86,7 +87,7 @@ def _build(title: str, command: str, build: Callable[[], Found | Sequence[Found]
         built = build()
     except UserError as error:
         return [_left_out(title, error, command)]
-    return [one for one in (built if isinstance(built, list) else [built]) if one is not None]
+    return [one for one in (built if isinstance(built, Sequence) else [built]) if one is not None]
 
 
 def _left_out(title: str, error: UserError, command: str) -> Missing:
@@ -107,7 +108,7 @@ def _filters(results: Results) -> Section:
 
 
 # The sections of part 3: what each is called where it is left out, and the make target that makes it.
-SECTIONS: list[tuple[str, str, Callable[[Results], Found | list[Found]]]] = [
+SECTIONS: list[tuple[str, str, Callable[[Results], Found | Sequence[Found]]]] = [
     ("Sampled pictures", "train", _samples),
     ("Learned filters", "train", _filters),
     ("Learning curves", "train", curves),

@@ -62,8 +62,8 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
         tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))
         captions.append("light")
         for epoch in range(2):
-            crop, points_crop = faces[int(row), epoch]
-            tiles.append(_tile(crop[0].numpy(), points_crop.numpy(), run))
+            batch_crop, points_crop = faces[int(row), epoch]
+            tiles.append(_tile(batch_crop[0].numpy(), points_crop.numpy(), run))
             captions.append("all, as in training")
     path = figures / "augmented.png"
     save_png(path, sheet(tiles, columns=4, captions=captions))
