@@ -131,10 +131,10 @@ def train(given: Given) -> Call:
     return "train:train", given.read("session"), given.read("experiment"), folds
 
 
-@_command(DATA_ROOT, DEVICE)
+@_command(CONFIG, DATA_ROOT, DEVICE)
 def compare(given: Given) -> Call:
-    """Put all trained experiments into one table, with intervals, and find their best blend."""
-    return "compare:compare", given.read("session"), given.read("ibug")
+    """Put all trained experiments on the data set of CONFIG into one table, with intervals, and find their best blend."""
+    return "compare:compare", given.read("session"), given.read("data")
 
 
 @_command(*EXPERIMENT, *SESSION)
@@ -158,7 +158,7 @@ def checkcsv(given: Given) -> Call:
 @_command(FILE, DATA_ROOT, DEVICE)
 def verify(given: Given) -> Call:
     """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    return "csv_files:verify_csv", given.read("session"), given.csv, given.read("ibug")
+    return "csv_files:verify_csv", given.read("session"), given.csv, given.read("data_root")
 
 
 @_command(FILE, _argument("lb"))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from foldmark.commands.setup import open_data
 from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
@@ -25,10 +26,12 @@ def check_csv(csv: Path, experiment: Experiment) -> None:
     say(f"{csv}: no defect found: {file_format.summary(data.test)}.")
 
 
-def verify_csv(session: Session, csv: Path, data: Data) -> None:
+def verify_csv(session: Session, csv: Path, data_root: Path) -> None:
     """Rebuild a competition file from its record, and print that it is the same. Raises UserError if it is not."""
     from foldmark.submission.rebuild import verify
+    from foldmark.submission.record import read_provenance
 
+    data = open_data(session.places, data_root, read_provenance(csv).experiments[0].config.data.set)
     say(verify(csv, data, session, show_progress))
     say(f"Next: make submit, or once it is scored: make score FILE={csv} LB=<score>")
 

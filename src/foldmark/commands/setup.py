@@ -44,9 +44,10 @@ def read_experiment(given: Any) -> Experiment:
     return make_experiment(places, settings, open_data(places, read_data_root(given), data_set_of(places, settings)))
 
 
-def read_ibug(given: Any) -> Data:
-    """The set of part 3, for commands that take no config."""
-    return open_data(read_session(given).places, read_data_root(given), "ibug")
+def read_data(given: Any) -> Data:
+    """The data set of the config, for commands that take no more of it."""
+    places = read_session(given).places
+    return open_data(places, read_data_root(given), data_set_of(places, Settings(given.config or None)))
 
 
 def open_data(places: Places, root: Path, kind: str) -> Data:
