@@ -183,7 +183,7 @@ def test_a_blend_weighs_as_the_competition_file_does(trained, synthetic_root, tm
     with pytest.raises(UserError, match="make csv"):
         foldmark_api.load(runs)
     # The two models are the same, so their blend is either.
-    alone = foldmark_api.load(runs[0])
+    alone = foldmark_api.load(runs[0], data_root=synthetic_root)
     boxes = test_list.boxes_px[:1]
     assert np.abs(blended.predict(test_list.path(0), boxes)[0] - alone.predict(test_list.path(0), boxes)[0]).max() < 1e-6
 

@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,10 @@ from foldmark.core.errors import UserError
 
 MEGABYTE = 2**20
 
+log = logging.getLogger(__name__)
+
 Record = TypeVar("Record", bound=BaseModel)
+Content = TypeVar("Content")
 
 
 @contextmanager
@@ -45,13 +49,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a regular file. Raises OSError, whose strerror says why there are none: also for a pipe or device, which
     could keep us waiting for ever, and for more than `limit` bytes."""
+    if _require_regular(path) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit / MEGABYTE:,.0f} MB", str(path))
+    return path.read_bytes()
+
+
+def _require_regular(path: Path) -> int:
+    """The size of a regular file. Raises OSError for anything else."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
-    if status.st_size > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit / MEGABYTE:,.0f} MB", str(path))
-    return path.read_bytes()
+    return status.st_size
 
 
 def read_text(path: Path, limit: int = 64 * MEGABYTE) -> str:
@@ -146,8 +155,13 @@ def digest(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Raises UserError for a file that cannot be read."""
+    try:
+        _require_regular(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -183,6 +197,19 @@ def explained(error: OSError, path: Path) -> Exception:
     if code in _MENDS:
         return UserError(f"{path}: {_MENDS[code]}.")
     return error
+
+
+def read_kept(path: Path, parse: Callable[[bytes], Content], instead: str = "it is made again") -> Content | None:
+    """What `parse`, which may raise anything, makes of a file that can be made again; None where it is missing or damaged. Damage
+    is logged, with what the caller does instead."""
+    try:
+        return parse(read_bytes(path, 4096 * MEGABYTE))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001  damaged archives raise nearly anything
+        reason = error.strerror if isinstance(error, OSError) else "damaged"
+        log.info(f"{path}: cannot be used ({reason}); {instead}.")
+        return None
 
 
 def read_record(path: Path, kind: type[Record], mend: str) -> Record:

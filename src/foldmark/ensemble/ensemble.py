@@ -2,6 +2,7 @@
 joined, and several experiments are blended by their weights."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
-from foldmark.core.files import atomic_path, file_sha256
+from foldmark.core.files import atomic_path, file_sha256, read_kept
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.twins import find_twins, join_twins
@@ -76,7 +77,7 @@ def _predict_fold(fold: FoldFolder, config: Config, faces: Faces, store: CropSto
     """The prediction of one fold's model; kept beside it, because predicting takes longer than reading."""
     sha256 = file_sha256(fold.checkpoint) if fold.checkpoint.is_file() else ""
     made_from = np.array([store.file.name, config.predict.model_dump_json(), sha256])
-    kept = None if how.anew else _read_kept(fold.test_predictions, made_from)
+    kept = None if how.anew else read_kept(fold.test_predictions, lambda content: _parse_kept(content, made_from))
     if kept:
         return kept
     model = load_model(fold.checkpoint, config, faces.markup.count, how.device)
@@ -86,12 +87,8 @@ def _predict_fold(fold: FoldFolder, config: Config, faces: Faces, store: CropSto
     return points_px, spread_px
 
 
-def _read_kept(path: Path, made_from: np.ndarray) -> Prediction | None:
-    """Kept predictions, None where there are none of the same origin; damaged ones are made again."""
-    try:
-        with np.load(path) as content:
-            if np.array_equal(content["made_from"], made_from):
-                return content["points_px"], content["spread_px"]
-    except Exception:  # noqa: BLE001, S110  a damaged archive raises nearly anything
-        pass
-    return None
+def _parse_kept(content: bytes, made_from: np.ndarray) -> Prediction | None:
+    """Kept predictions, None where they have another origin."""
+    with np.load(BytesIO(content)) as stored:
+        same = np.array_equal(stored["made_from"], made_from)
+        return (stored["points_px"], stored["spread_px"]) if same else None

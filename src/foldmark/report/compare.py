@@ -4,15 +4,15 @@ Experiments need not share a split to stand in one table, because each figure is
 they must.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import file_sha256, read_text, write_text
+from foldmark.core.files import file_sha256, read_kept, write_text
 from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval
 from foldmark.data.sets import Data
 from foldmark.ensemble.blend import Blend, blend_oof
@@ -49,6 +49,17 @@ class Variant:
     def whole(self) -> bool:
         """Whether all folds are finished."""
         return len(self.run.folder.finished) == self.run.folds.max() + 1
+
+
+class Consistency(BaseModel):
+    """Shift consistency of a fold's model, in percent of the eye distance, over so many held-out faces. checkpoint: its
+    sha256."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    percent_of_eyes: float
+    faces: int
+    checkpoint: str
 
 
 @dataclass(frozen=True)
@@ -123,19 +134,16 @@ def keep_consistency(run: Run, fold: int, device: torch.device) -> float:
     """Shift consistency of a fold's model on some of its held-out faces, in percent of the eye distance; measured once and kept
     in the fold's folder. Raises UserError for a model that cannot be loaded."""
     path, checkpoint = run.fold(fold).consistency_file, file_sha256(run.fold(fold).checkpoint)
-    try:
-        kept = json.loads(read_text(path))
-        # One of another model must not be taken for this one's.
-        if kept["checkpoint"] != checkpoint:
-            raise ValueError
-        return float(kept["percent_of_eyes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    kept = read_kept(path, Consistency.model_validate_json)
+    # One of another model must not be taken for this one's.
+    if kept is None or kept.checkpoint != checkpoint:
         model = load_model(run.fold(fold).checkpoint, run.config, run.faces.markup.count, device)
         held_out = run.held_out_rows(fold)
         rows = held_out[np.linspace(0, len(held_out) - 1, min(CONSISTENCY_FACES, len(held_out))).astype(int)]
         percent = float(shift_consistency(model, run, rows).mean())
-        write_text(path, json.dumps({"percent_of_eyes": percent, "faces": len(rows), "checkpoint": checkpoint}))
-        return percent
+        kept = Consistency(percent_of_eyes=percent, faces=len(rows), checkpoint=checkpoint)
+        write_text(path, kept.model_dump_json())
+    return kept.percent_of_eyes
 
 
 def _describe_variant(variant: Variant, best: Variant, device: torch.device) -> dict:

@@ -7,27 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from pydantic import BaseModel
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import read_record, read_text
+from foldmark.core.files import file_sha256, read_record, read_text
 from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
+from foldmark.report.compare import Consistency
 from foldmark.report.results import Results, mean_face_scores
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
 from foldmark.submission.ledger import read_ledger, table_rows
 
 LISTED_FACES = 10
-
-
-class Consistency(BaseModel):
-    """What a fold's consistency.json holds for the report."""
-
-    percent_of_eyes: float
-    faces: int
 
 
 def summary(results: Results) -> tuple[str, Section]:
@@ -195,9 +188,13 @@ def uncertainty(results: Results) -> Section:
 def consistency(results: Results) -> Section | Missing:
     rows = []
     for run in results.runs:
-        for path in sorted(run.folder.path.glob("fold*/consistency.json")):
-            kept = read_record(path, Consistency, "run make compare again")
-            model = f"{run.name}, {path.parent.name}"
+        for fold in run.folder.finished:
+            if not fold.consistency_file.exists():
+                continue
+            kept = read_record(fold.consistency_file, Consistency, "run make compare again")
+            if kept.checkpoint != file_sha256(fold.checkpoint):
+                raise UserError(f"{fold.consistency_file}: was measured on another model; run make compare again.")
+            model = f"{run.name}, {fold.path.name}"
             rows.append({"Model": model, "moves": f"{kept.percent_of_eyes:.2f} %", "faces": f"{kept.faces}"})
     if not rows:
         return Missing("Shift consistency", "compare")

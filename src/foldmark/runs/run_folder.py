@@ -13,6 +13,7 @@ fold0/summary.json   the fold's figures; a fold is finished when this file is th
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,8 @@ class FoldFolder:
 
     @property
     def finished(self) -> bool:
-        return self.summary_file.is_file()
+        """Whether there is a summary, be it damaged."""
+        return os.path.lexists(self.summary_file)
 
     @property
     def summary(self) -> dict | None:
@@ -127,7 +129,7 @@ class FoldFolder:
         """rows (n,) of the run's faces, points_px and spread_px as `write_oof` took them; faces are known by picture and box,
         whatever their order. Raises UserError for a file that is missing, damaged, or of faces that are not there."""
         try:
-            with np.load(self.oof_file) as stored:
+            with np.load(io.BytesIO(read_bytes(self.oof_file, 4096 * MEGABYTE))) as stored:
                 content = {name: stored[name] for name in stored.files}
             points_px, spread_px = content["points_px"], content["spread_px"]
             # Folds of earlier versions name rows.
@@ -206,7 +208,11 @@ class RunFolder:
         return sorted((FoldFolder(path) for path in folders if path.name[4:].isdigit()), key=lambda fold: fold.number)
 
     def require_finished(self) -> list[FoldFolder]:
-        """The finished folds. Raises UserError if there is none."""
+        """The finished folds. Raises UserError if there is none, or where one has predictions but lost its summary: the figures
+        of the others alone would be taken for those of the experiment."""
+        for path in sorted(self.path.glob("fold*/oof.npz")):
+            if not FoldFolder(path.parent).finished:
+                raise UserError(f"{path.parent}: has predictions but no summary.json; run make train again, which finishes it.")
         folds = self.finished
         if not folds:
             raise UserError(f"{self.path}: no finished fold to predict with; run make train with the same settings first.")
@@ -246,7 +252,11 @@ class RunFolder:
             environment = json.loads(read_text(self.environment_file))
         except (OSError, ValueError):
             environment = None
-        if not isinstance(environment, dict):
+        # Earlier versions wrote drawn_faces.
+        if isinstance(environment, dict) and "drawn_faces" in environment:
+            environment["synthetic_faces"] = environment["drawn_faces"]
+        whole = isinstance(environment, dict) and {"python", "platform", "versions", "revision"} <= set(environment)
+        if not whole or not isinstance(environment.get("synthetic_faces"), bool):
             raise UserError(
                 f"{self.environment_file}: cannot be read, so it is not known whether this run saw real faces; restore it."
             )
@@ -255,4 +265,4 @@ class RunFolder:
     @property
     def synthetic(self) -> bool:
         """Whether this run learned from synthetic faces."""
-        return bool(self.read_environment().get("synthetic_faces"))
+        return self.read_environment()["synthetic_faces"]

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, Literal
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import write_text
+from foldmark.core.files import read_kept, write_text
 from foldmark.show.terminal import plain_text
 
 PROJECT = "foldmark"
@@ -195,7 +195,7 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
 def _run_id(folder: Path, name: str) -> str:
     """The id kept in `folder`, new at the first start. It begins with the run's name, because the dashboard lists ids."""
     path = folder / ID_FILE
-    kept = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+    kept = read_kept(path, lambda content: content.decode().strip()) or ""
     if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
         return kept
     new = f"{_allowed(name)[:80]}-{secrets.token_hex(3)}"

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from foldmark.core.config import Config
-from foldmark.core.errors import UserError
-from foldmark.core.files import digest, lock_file, read_record, write_text
+from foldmark.core.files import digest, lock_file, read_kept, write_text
 from foldmark.models.device import Speed, Step, describe_device, measure_speed
 from foldmark.runs.run import Run
 from foldmark.train.state import new_state, training_step
@@ -37,13 +36,7 @@ def choose_speed(run: Run, device: torch.device) -> Speed:
 
 def read_speed(path: Path) -> Speed | None:
     """A measured speed; None if it is not there, or is damaged, which is logged."""
-    if not path.exists():
-        return None
-    try:
-        return read_record(path, Speed, "it is measured anew")
-    except UserError as error:
-        log.info(str(error))
-        return None
+    return read_kept(path, Speed.model_validate_json)
 
 
 def measure_training(config: Config, points: int, device: torch.device) -> Speed:
