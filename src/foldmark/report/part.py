@@ -101,7 +101,7 @@ class Trained:
     @cached_property
     def seeds(self) -> list[dict[str, float]]:
         """The scores of each seed on the held-out faces, with what its summary holds besides."""
-        return [{**(run.fold(0).summary or {}), **read_oof(run.folder, run.faces).scores()} for run in self.runs]
+        return [{**run.fold(0).require_summary(), **read_oof(run.folder, run.faces).scores()} for run in self.runs]
 
     def values(self, key: str) -> np.ndarray:
         """A figure of each seed."""

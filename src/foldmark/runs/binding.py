@@ -63,7 +63,7 @@ def is_as_written(path: Path, summary: Mapping[str, Any]) -> bool:
 def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
     """Raise UserError where a finished fold's checkpoint or OOF predictions are missing or were replaced, or where the fold was
     trained with another config, on other faces or with another split than expected (`describe_fold`)."""
-    summary = fold.summary or {}
+    summary = fold.require_summary()
     difference = find_difference(summary.get("binding"), expected)
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")

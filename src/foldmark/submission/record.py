@@ -109,7 +109,7 @@ def experiment_record(places: Places, folder: RunFolder, config: Config, weight:
             fold=fold.number,
             checkpoint=places.relative(fold.checkpoint),
             sha256=file_sha256(fold.checkpoint),
-            oof=Figures.model_validate(fold.summary),
+            oof=Figures.model_validate(fold.require_summary()),
         )
         for fold in folder.finished
     ]

@@ -18,7 +18,7 @@ def check_finished_folds(run: Run) -> None:
     lost. Raises UserError for files that are missing, replaced, or of another config, split or data set."""
     for fold in run.folder.finished:
         check_finished(fold, describe_fold(run.config, run.faces, run.folds, fold.number))
-        if not is_as_written(fold.metrics_file, fold.summary or {}):
+        if not is_as_written(fold.metrics_file, fold.require_summary()):
             history = (latest_checkpoint(fold) or {}).get("history", [])
             write_metrics(fold, history)
             log.info(f"{fold.metrics_file}: not there or damaged, so written again from {fold.checkpoint.name}.")
