@@ -14,6 +14,7 @@ fold0/summary.json   the fold's figures; a fold is finished when this file is th
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from foldmark.core.yaml_values import read_yaml
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+# A copy under another spelling of the number, such as fold00, would count a fold twice.
+FOLD_NAME = re.compile("fold(0|[1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
@@ -204,19 +208,22 @@ class RunFolder:
     @property
     def finished(self) -> list[FoldFolder]:
         """The finished folds, by their numbers."""
-        folders = [path.parent for path in self.path.glob("fold*/summary.json")]
-        return sorted((FoldFolder(path) for path in folders if path.name[4:].isdigit()), key=lambda fold: fold.number)
+        return self._folds_with("summary.json")
 
     def require_finished(self) -> list[FoldFolder]:
         """The finished folds. Raises UserError if there is none, or where one has predictions but lost its summary: the figures
         of the others alone would be taken for those of the experiment."""
-        for path in sorted(self.path.glob("fold*/oof.npz")):
-            if not FoldFolder(path.parent).finished:
-                raise UserError(f"{path.parent}: has predictions but no summary.json; run make train again, which finishes it.")
+        for fold in self._folds_with("oof.npz"):
+            if not fold.finished:
+                raise UserError(f"{fold.path}: has predictions but no summary.json; run make train again, which finishes it.")
         folds = self.finished
         if not folds:
             raise UserError(f"{self.path}: no finished fold to predict with; run make train with the same settings first.")
         return folds
+
+    def _folds_with(self, file_name: str) -> list[FoldFolder]:
+        folders = [path.parent for path in self.path.glob(f"fold*/{file_name}")]
+        return sorted((FoldFolder(path) for path in folders if FOLD_NAME.fullmatch(path.name)), key=lambda fold: fold.number)
 
     def read_config(self, overrides: Sequence[str] = ()) -> Config:
         """The config that this run was made with, but for settings that are no part of it, which overrides may change. Raises
