@@ -108,4 +108,5 @@ def _side(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def _region(markup: Markup, line: list[int]) -> str:
-    return next(name for name, points in markup.regions.items() if set(line) <= set(points))
+    inside = (name for name, points in markup.regions.items() if set(line) <= set(points))
+    return next(inside, f"line from point {line[0]}")
