@@ -31,8 +31,8 @@ BASELINE = "seed"  # the row to beat stands first
 
 # The columns of a wide terminal and of the report; runs/compare.csv has the regions as well.
 METRIC_TITLES = [metric.title for metric in TABLE_METRICS.values()]
-SHOWN = ["experiment", "folds", *METRIC_TITLES, "95 %", "to the best", "moves %", "minutes", "parameters"]
-NARROW = ["experiment", "folds", *METRIC_TITLES, "95 %", "moves %"]
+SHOWN = ["experiment", "folds", *METRIC_TITLES, "NME 95 %", "to the best", "moves %", "minutes", "parameters"]
+NARROW = ["experiment", "folds", *METRIC_TITLES, "NME 95 %", "moves %"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _describe_blend(blended: BestBlend, best: Variant, rows: list[dict]) -> dict
 def _figures(oof: Oof) -> dict[str, str]:
     figures, (low, high) = oof.scores(), oof.interval()
     shown = {metric.title: metric.format(figures[key]) for key, metric in TABLE_METRICS.items()}
-    return {**shown, "95 %": f"{low:.2f} to {high:.2f}"}
+    return {**shown, "NME 95 %": f"{low:.2f} to {high:.2f}"}
 
 
 def _regions(oof: Oof) -> dict[str, str]:
