@@ -23,7 +23,7 @@ from foldmark.data.decode import colour_photo, read_grey, read_photo
 from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
 from foldmark.ensemble.api import Looks, Predictor, load
 from foldmark.runs.experiment import Session, Settings, find_trained
-from foldmark.show.overlay import draw_faces, save_png, sheet
+from foldmark.show.overlay import PredictedFaces, draw_faces, save_png, sheet
 from foldmark.show.terminal import say, say_made, show_progress
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
@@ -138,7 +138,7 @@ def _draw(photo: PhotoFaces, predictor: Predictor, out: Path) -> list[tuple[str,
     scale_x, scale_y = colour.shape[1] / photo.size[0], colour.shape[0] / photo.size[1]
     boxes = photo.boxes_px * [scale_x, scale_y, scale_x, scale_y]
     points, std = geometry.apply(geometry.resize(scale_x, scale_y), photo.points_px), photo.std_px * scale_x
-    drawn = draw_faces(colour, boxes, points, std, markup=predictor.markup, longest=PICTURE)
+    drawn = draw_faces(colour, PredictedFaces(boxes, points, std, predictor.markup), PICTURE)
     save_png(out / picture_name(photo.source.name), drawn)
     tiles = []
     for number, (box, face, spread) in enumerate(zip(boxes, points, std, strict=True), start=1):
@@ -147,7 +147,7 @@ def _draw(photo: PhotoFaces, predictor: Predictor, out: Path) -> list[tuple[str,
         to_tile = geometry.resize(TILE / side, TILE / side, left, top)
         scaled = np.array([[0, 0, *(box[2:] * TILE / side)]])
         face, spread = geometry.apply(to_tile, face)[None], spread[None] * TILE / side
-        tile = draw_faces(tile, scaled, face, spread, markup=predictor.markup, longest=TILE, boxed=False)
+        tile = draw_faces(tile, PredictedFaces(scaled, face, spread, predictor.markup), TILE, boxed=False)
         tiles.append((f"{photo.source.name} {number}" if len(boxes) > 1 else photo.source.name, tile))
     return tiles
 

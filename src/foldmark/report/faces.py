@@ -37,7 +37,6 @@ def held_out_faces(results: Results) -> list[Section]:
         reasons = _reasons(results, chosen) if title != "Median faces" else [""] * len(chosen)
         pictures = [
             face_picture(
-                results,
                 results.oof.faces,
                 index,
                 results.oof.points_px[index],
@@ -62,9 +61,9 @@ def test_faces(results: Results) -> Section | Missing:
     uncertain, listed = look_first(results)
     plain = [row for row, picture in enumerate(test.pictures) if "_mirror" not in picture] or list(range(len(test)))
     shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
-    pictures = [face_picture(results, test, row, points_px[row], test.pictures[row], prediction_only=True) for row in shown]
+    pictures = [face_picture(test, row, points_px[row], test.pictures[row]) for row in shown]
     pictures += [
-        face_picture(results, test, row, points_px[row], f"Uncertain: {test.pictures[row]}.", prediction_only=True)
+        face_picture(test, row, points_px[row], f"Uncertain: {test.pictures[row]}.")
         for row in _of_different_photos(uncertain, test.groups, SHOWN_FACES)
     ]
     text = f"Evenly chosen pictures of the test list, with the predictions in {results.csv}" + (
@@ -93,16 +92,14 @@ def own_photos(results: Results) -> Section | Missing:
     return Section("Own photos", text, pictures=[Picture(sheet, "All photos with their predicted points.")], grid=grid)
 
 
-def face_picture(
-    results: Results, faces: Faces, row: int, points_px: np.ndarray, caption: str, *, prediction_only: bool = False
-) -> FacePicture:
-    """A face cut from its picture, in colour if it has any, with the truth and the prediction (k, 2). Raises UserError for a
-    picture that cannot be read."""
+def face_picture(faces: Faces, row: int, points_px: np.ndarray, caption: str) -> FacePicture:
+    """A face cut from its picture, in colour if it has any, with the prediction (k, 2) and, where it is known, the truth. Raises
+    UserError for a picture that cannot be read."""
     try:
         picture = decode(picture_bytes(faces.path(row)), lambda opened: np.asarray(opened.convert("RGB")))
     except ValueError as error:
         raise UserError(f"{faces.path(row)}: {error}; restore it.") from None
-    truth_px = points_px if prediction_only else faces.points_px[row]
+    truth_px = points_px if faces.labels_px is None else faces.points_px[row]
     corner, extent = faces.boxes_px[row, :2], faces.boxes_px[row, 2:]
     shown_px = np.concatenate([points_px, truth_px, [corner, corner + extent]])
     low, high = shown_px.min(axis=0), shown_px.max(axis=0)
@@ -115,7 +112,7 @@ def face_picture(
         name=faces.pictures[row],
         jpeg=encoded.tobytes(),
         size=(size, size),
-        truth=None if prediction_only else geometry.apply(px_to_crop, truth_px),
+        truth=None if faces.labels_px is None else geometry.apply(px_to_crop, truth_px),
         prediction=geometry.apply(px_to_crop, points_px),
         lines=faces.markup.lines,
         caption=caption,

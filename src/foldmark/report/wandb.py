@@ -175,7 +175,7 @@ def log_model(tracker: Tracker, places: Places, fold: FoldFolder, figures: dict,
     if tracker.running:
         name = f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
         metadata = {"checkpoint": places.relative(fold.checkpoint), "sha256": file_sha256(fold.checkpoint), **figures}
-        tracker.artifact(name, "model", [fold.checkpoint], metadata, copied=False, used=used)
+        tracker.artifact(name, "model", [fold.checkpoint], metadata, used=used)
 
 
 def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:

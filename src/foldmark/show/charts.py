@@ -92,9 +92,9 @@ def draw_curves(path: Path, panels: Sequence[Panel], *, log: bool = False) -> No
             for curve, colour in zip(panel.curves, COLOURS, strict=False):
                 prefix = f"{plain_text(curve.label)}: " if curve.label else ""
                 if panel.held_out:
-                    _draw_curve(axis, curve.tables, panel.held_out, colour, "-", f"{prefix}held out")
+                    _draw_curve(axis, curve.tables, panel.held_out, f"{prefix}held out", (colour, "-"))
                 if panel.training:
-                    _draw_curve(axis, curve.tables, panel.training, colour, "--", f"{prefix}training")
+                    _draw_curve(axis, curve.tables, panel.training, f"{prefix}training", (colour, "--"))
             if panel.line:
                 axis.axhline(panel.line[1], color=GREY, linewidth=1, linestyle=":", label=panel.line[0])
             axis.set(xlabel="epoch", ylabel=panel.ylabel if axis is axes[0] or not log else "", title=plain_text(panel.title))
@@ -104,7 +104,9 @@ def draw_curves(path: Path, panels: Sequence[Panel], *, log: bool = False) -> No
             _scale(axis, log)
 
 
-def _draw_curve(axis: "Axes", tables: Sequence[pandas.DataFrame], column: str, colour: str, style: str, label: str) -> None:
+def _draw_curve(axis: "Axes", tables: Sequence[pandas.DataFrame], column: str, label: str, look: tuple[str, str]) -> None:
+    """Draw a column of metrics.csv by epoch; look: colour and line style."""
+    colour, style = look
     together = pandas.concat([table.set_index("epoch")[column].dropna() for table in tables], axis=1).sort_index()
     low, mean, high = together.min(axis=1), together.mean(axis=1), together.max(axis=1)
     # Few epochs are few dots; a single one would not be seen at all.

@@ -1,6 +1,7 @@
 """Pictures for people: points drawn into faces, and contact sheets of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,15 +30,14 @@ def draw_points(
     truth: np.ndarray | None = None,
     prediction: np.ndarray | None = None,
     *,
-    markup: Markup = IBUG68,
-    lines: bool = True,
+    markup: Markup | None = IBUG68,
     width: int = 480,
 ) -> np.ndarray:
     """The picture, `width` pixels wide, with truth in blue and prediction in orange over it; uint8 (H, W, 3) RGB.
 
     `picture` is uint8, grey (h, w) or (h, w, 1) or RGB (h, w, 3); `truth` and `prediction` are (k, 2) in its pixels.
-    The picture is scaled before the points are drawn, so that they look the same at every resolution. With `lines`
-    the markup's lines join the points; a set of another size than the markup's gets none. Points that are not finite
+    The picture is scaled before the points are drawn, so that they look the same at every resolution. The
+    markup's lines join the points; without a markup, or with another number of points, none do. Points that are not finite
     are left out.
     """
     height, width_given = picture.shape[:2]
@@ -50,27 +50,28 @@ def draw_points(
         if points is not None:
             with np.errstate(invalid="ignore"):
                 points_canvas = geometry.apply(to_canvas, np.asarray(points, dtype=np.float64))
-            if lines and len(points_canvas) == markup.count:
+            if markup and len(points_canvas) == markup.count:
                 _draw_lines(canvas, points_canvas, markup, colour, large[0] / 480)
             # A single point, such as a nose tip, would be lost at the size that suits a whole face.
             _draw_dots(canvas, points_canvas, colour, large[0] / (480 if len(points_canvas) > 5 else 240))
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
-def draw_faces(
-    picture: np.ndarray,
-    boxes: np.ndarray,
-    points: np.ndarray,
-    std: np.ndarray,
-    *,
-    markup: Markup = IBUG68,
-    longest: int = 1600,
-    boxed: bool = True,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class PredictedFaces:
+    """boxes (n, 4), points (n, k, 2) and std (n, k) of n faces in pixels of one picture, and the markup of the points."""
+
+    boxes: np.ndarray
+    points: np.ndarray
+    std: np.ndarray
+    markup: Markup
+
+
+def draw_faces(picture: np.ndarray, faces: PredictedFaces, longest: int, *, boxed: bool = True) -> np.ndarray:
     """The picture with all its faces drawn in, its longer side between half of `longest` and `longest`; uint8 (H, W, 3) RGB.
 
-    boxes (n, 4), points (n, k, 2) and std (n, k) in pixels of `picture`, which is uint8, grey or RGB. A faint disc about each
-    point has a radius of one standard deviation. With `boxed` each face has its box and, of several, its number from 1.
+    picture: uint8, grey or RGB. A faint disc about each point has a radius of one standard deviation. With `boxed` each face has
+    its box and, of several, its number from 1.
     """
     height, width = picture.shape[:2]
     scale = np.clip(longest / max(height, width), None, max(1.0, longest / 2 / max(height, width)))
@@ -79,16 +80,16 @@ def draw_faces(
     canvas = cv2.resize(_rgb(picture), large, interpolation=cv2.INTER_AREA if large[0] < width else cv2.INTER_CUBIC)
     to_canvas = geometry.resize(large[0] / width, large[1] / height)
     scale = large[0] / width
-    for number, (box, face, spread) in enumerate(zip(boxes, points, std, strict=True), start=1):
+    for number, (box, face, spread) in enumerate(zip(faces.boxes, faces.points, faces.std, strict=True), start=1):
         # As large as draw_points makes them in a crop about the box.
         unit = scale * max(box[2:]) / 340
         face = geometry.apply(to_canvas, face)
         _draw_discs(canvas, face, scale * spread)
-        if len(face) == markup.count:
-            _draw_lines(canvas, face, markup, PREDICTION_RGB, unit)
+        if len(face) == faces.markup.count:
+            _draw_lines(canvas, face, faces.markup, PREDICTION_RGB, unit)
         _draw_dots(canvas, face, PREDICTION_RGB, unit, least=1)
         if boxed:
-            _draw_box(canvas, scale * np.asarray(box), str(number) if len(boxes) > 1 else "")
+            _draw_box(canvas, scale * np.asarray(box), str(number) if len(faces.boxes) > 1 else "")
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 

@@ -66,14 +66,12 @@ class Tracker:
 
         self._call(send, seconds)
 
-    def artifact(
-        self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, copied: bool = True, used: bool = False
-    ) -> None:
+    def artifact(self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, used: bool = False) -> None:
         """A version of the artifact `name` that this run made or, if `used`, was made from.
 
         W&B knows versions by their content, so a file that another run logged is that run's version again. Uses are recorded
-        online only: offline, name them in the metadata of what is made. Files that will not change need not be `copied`
-        until they are uploaded.
+        online only: offline, name them in the metadata of what is made. Models do not change, so they are not copied until they
+        are uploaded.
         """
 
         def send(run: Any) -> None:
@@ -85,7 +83,7 @@ class Tracker:
             for path in files:
                 # Relative, so that the folder may move before the upload, and its place stays the user's own.
                 path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-                artifact.add_file(str(path), policy="mutable" if copied else "immutable", skip_cache=True)
+                artifact.add_file(str(path), policy="immutable" if kind == "model" else "mutable", skip_cache=True)
             if used:
                 run.use_artifact(artifact)
             else:
