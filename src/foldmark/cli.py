@@ -15,7 +15,7 @@ import click
 
 from foldmark.core.errors import UserError
 
-Call = tuple  # a function in foldmark.commands as "module:name", and its arguments
+Call = tuple  # a function of Foldmark as "module:name", and its arguments
 
 
 class Given(SimpleNamespace):
@@ -102,7 +102,7 @@ def _command(*options: Callable) -> Callable:
         def run(**given: Any) -> None:
             target, *arguments = function(Given(**given))
             module, name = target.split(":")
-            sys.exit(getattr(import_module(f"foldmark.commands.{module}"), name)(*arguments) or 0)
+            sys.exit(getattr(import_module(f"foldmark.{module}"), name)(*arguments) or 0)
 
         for option in reversed(options):
             run = option(run)
@@ -114,132 +114,136 @@ def _command(*options: Callable) -> Callable:
 @_command(DATA_ROOT, *SOURCES)
 def data(given: Given) -> Call:
     """Fetch, check and unpack the real data sets, going on where a download broke off."""
-    return "data:fetch", given.read("data_root"), {name.upper(): getattr(given, name) for name in ("ibug", "test_list", "imm")}
+    return (
+        "commands.data:fetch",
+        given.read("data_root"),
+        {name.upper(): getattr(given, name) for name in ("ibug", "test_list", "imm")},
+    )
 
 
 @_command(*EXPERIMENT)
 def check(given: Given) -> Call:
     """Look at all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
     0: it is safe, warnings or not."""
-    return "check:check", given.read("session"), given.read("experiment")
+    return "commands.check:check", given.read("session"), given.read("experiment")
 
 
 @_command(*EXPERIMENT, FOLDS, *SESSION)
 def train(given: Given) -> Call:
     """Train the folds of an experiment, going on where it was interrupted."""
     folds = given.read("folds")
-    return "train:train", given.read("session"), given.read("experiment"), folds
+    return "commands.train:train", given.read("session"), given.read("experiment"), folds
 
 
 @_command(CONFIG, DATA_ROOT, DEVICE)
 def compare(given: Given) -> Call:
     """Put all trained experiments on the data set of CONFIG into one table, with intervals, and find their best blend."""
-    return "compare:compare", given.read("session"), given.read("data")
+    return "commands.compare:compare", given.read("session"), given.read("data")
 
 
 @_command(*EXPERIMENT, *SESSION)
 def csv(given: Given) -> Call:
     """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
-    return "submission:csv", given.read("session"), given.read("experiment")
+    return "commands.submission:csv", given.read("session"), given.read("experiment")
 
 
 @_command(*EXPERIMENT, COMPETITION, FORCE, *SESSION)
 def submit(given: Given) -> Call:
     """Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured."""
-    return "submission:submit", given.read("session"), given.read("experiment"), given.competition, given.force
+    return "commands.submission:submit", given.read("session"), given.read("experiment"), given.competition, given.force
 
 
 @_command(FILE, *EXPERIMENT)
 def checkcsv(given: Given) -> Call:
     """List all that is wrong with a competition file, ours or foreign, against the test list."""
-    return "csv_files:check_csv", given.csv, given.read("experiment")
+    return "commands.csv_files:check_csv", given.csv, given.read("experiment")
 
 
 @_command(FILE, DATA_ROOT, DEVICE)
 def verify(given: Given) -> Call:
     """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    return "csv_files:verify_csv", given.read("session"), given.csv, given.read("data_root")
+    return "commands.csv_files:verify_csv", given.read("session"), given.csv, given.read("data_root")
 
 
 @_command(FILE, _argument("lb"))
 def score(given: Given) -> Call:
     """Note the leaderboard's answer LB to a competition file in submissions/ledger.csv."""
-    return "csv_files:add_score", given.read("session"), given.csv, given.lb or ""
+    return "commands.csv_files:add_score", given.read("session"), given.csv, given.lb or ""
 
 
 @_command()
 def ledger(given: Given) -> Call:
     """Show submissions/ledger.csv, and how well out-of-fold figures predicted the leaderboard."""
-    return "csv_files:show_ledger", given.read("session")
+    return "commands.csv_files:show_ledger", given.read("session")
 
 
 @_command(SET, DATA_ROOT, *SESSION)
 def part1(given: Given) -> Call:
     """The course's part 1: the nose tip on IMM; figures and page in runs/part1."""
-    return "parts:run_part", "part1", given.read("session"), given.read("data_root"), given.read("overrides")
+    return "commands.parts:run_part", "part1", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
 @_command(SET, DATA_ROOT, *SESSION)
 def part2(given: Given) -> Call:
     """The course's part 2: all 58 points on IMM; figures and page in runs/part2."""
-    return "parts:run_part", "part2", given.read("session"), given.read("data_root"), given.read("overrides")
+    return "commands.parts:run_part", "part2", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
 @_command(SET, DATA_ROOT, *SESSION)
 def extra(given: Given) -> Call:
     """Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU."""
-    return "parts:run_part", "part2-extra", given.read("session"), given.read("data_root"), given.read("overrides")
+    return "commands.parts:run_part", "part2-extra", given.read("session"), given.read("data_root"), given.read("overrides")
 
 
 @_command(_argument("photos"), CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 def photos(given: Given) -> Call:
     """Find the faces in your own photos, predict their points and draw them, into photos/<experiment>."""
     given.source, given.run, given.out, given.draw = [Path(given.need("photos", "~/Pictures/friends"))], (), None, True
-    return "photos:predict_sources", given.read("session"), given
+    return "commands.photos:predict_sources", given.read("session"), given
 
 
 @_command(*PREDICT, CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 def predict(given: Given) -> Call:
     """Predict the points of all faces in SOURCE (folders, photos, lists of them (.txt), iBUG label files (.xml)) into points.csv
     and points.json."""
-    return "photos:predict_sources", given.read("session"), given
+    return "commands.photos:predict_sources", given.read("session"), given
 
 
 @_command(*EXPERIMENT)
 def report(given: Given) -> Call:
     """Write runs/<experiment>/report.html, one page with all there is to show, and how to repeat it."""
-    variables = {name.upper(): getattr(given, name) for name in ("config", "name", "data_root")}
-    return "report:report", given.read("session"), given.read("experiment"), variables
+    variables = {name.upper(): getattr(given, name) or "" for name in ("config", "name", "data_root")}
+    return "report.report:make_report", given.read("experiment"), given.read("session").places, variables
 
 
 @_command(_argument("config"), SET)
 def model(given: Given) -> Call:
     """Print a variant's layers, parameters and operations."""
-    return "model:show_model", given.read("session"), given.need("config", "resnet18"), given.read("overrides")
+    return "commands.model:show_model", given.read("session"), given.need("config", "resnet18"), given.read("overrides")
 
 
 @_command(*SYNTHETIC)
 def synthetic(given: Given) -> Call:
     """Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive."""
-    return "data:write_synthetic", given.folder, given.train_faces, given.test_faces, given.seed
+    return "commands.data:write_synthetic", given.folder, given.train_faces, given.test_faces, given.seed
 
 
 @_command()
 def dashboard(given: Given) -> Call:
     """Open W&B's terminal dashboard over the runs made here."""
-    return "wandb_runs:dashboard", given.read("session")
+    return "commands.wandb_runs:dashboard", given.read("session")
 
 
 @_command()
 def sync(given: Given) -> Call:
     """Upload the W&B runs made offline, each once."""
-    return "wandb_runs:sync", given.read("session")
+    return "commands.wandb_runs:sync", given.read("session")
 
 
 @_command()
 def workspace(given: Given) -> Call:
     """Save a page of curves, worst faces and variants in W&B, over the uploaded runs."""
-    return ("workspace:save_workspace",)
+    return ("commands.workspace:save_workspace",)
 
 
 def main() -> None:

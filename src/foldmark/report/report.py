@@ -4,7 +4,6 @@ missing or damaged is left out, with the command that makes it."""
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -38,7 +37,7 @@ Found = Section | Missing | None
 ABOUT_ALL = {*(part.target for part in PARTS.values()), "compare"}  # make targets that are about no single experiment
 
 
-def make_report(experiment: Experiment, places: Places, variables: dict[str, str]) -> Path:
+def make_report(experiment: Experiment, places: Places, variables: dict[str, str]) -> None:
     """Write runs/<name>/report.html about an experiment or a blend.
 
     experiment: its configs are what the user's settings mean now; what the runs were made with is read from their folders.
@@ -66,7 +65,6 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
     for one in missing:
         say(f"left out: {one.what}; it is made by: {one.command}")
     say_made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", "open it in a browser")
-    return path
 
 
 def _part(places: Places, part: Part) -> Chapter | Missing:
