@@ -8,7 +8,7 @@ import numpy as np
 
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import scores
+from foldmark.core.metrics import compute_scores
 from foldmark.runs.run_folder import RunFolder
 
 
@@ -18,7 +18,7 @@ def change_oof(run: Path, faces: Faces, change: Callable[[np.ndarray], np.ndarra
         rows, points_px, spread_px = fold.read_oof(faces)
         held_out, points_px = faces.take(rows), change(points_px)
         fold.write_oof(held_out, points_px, spread_px)
-        summary = {**fold.require_summary(), **scores(points_px, held_out)}
+        summary = {**fold.require_summary(), **compute_scores(points_px, held_out)}
         if "files" in summary:
             summary["files"][fold.oof_file.name] = file_sha256(fold.oof_file)
         fold.summary_file.write_text(json.dumps(summary))

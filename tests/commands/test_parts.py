@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from foldmark.core.metrics import mean_face_px, scores
+from foldmark.core.metrics import compute_scores, mean_face_px
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import find_imm, read_imm
-from foldmark.report.reasons import explain
+from foldmark.report.reasons import explain_faces
 from foldmark.synthetic.imm import write_synthetic_imm
 from tests.conftest import assert_refused
 
@@ -79,7 +79,7 @@ def test_a_short_training_beats_the_mean_face(foldmark, real_root, workplace):
     assert done.returncode == 0, done.stderr
     faces = read_imm(find_imm(real_root)).pick_points([52])
     held_out = np.array([int(person) > 32 for person in faces.groups])
-    mean_face = scores(mean_face_px(faces.take(~held_out), faces.take(held_out)), faces.take(held_out))
+    mean_face = compute_scores(mean_face_px(faces.take(~held_out), faces.take(held_out)), faces.take(held_out))
     assert mean_face["mse"] == pytest.approx(0.0051, abs=1e-4)
     summary = json.loads((workplace / "runs/short/fold0/summary.json").read_text())
     assert summary["faces"] == 48
@@ -99,7 +99,7 @@ def test_the_reason_names_what_was_changed(synthetic_root):
     from dataclasses import replace
 
     changed = replace(faces, labels_px=points_px, boxes_px=boxes_px, eye_distances_px=None)
-    large, tilted, bright = explain(changed, greys, np.arange(3, len(faces)), np.arange(3))
+    large, tilted, bright = explain_faces(changed, greys, np.arange(3, len(faces)), np.arange(3))
     assert "face larger than usual" in large
     assert "head tilted" in tilted
     assert "bright picture" in bright

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foldmark.core.metrics import HEADLINE_METRICS, METRICS, TABLE_METRICS, headline, scores
+from foldmark.core.metrics import HEADLINE_METRICS, METRICS, TABLE_METRICS, compute_scores, format_scores
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 
 
@@ -21,7 +21,7 @@ def points_px(faces):
 
 
 def test_each_metric_is_what_its_name_says(faces, points_px):
-    found = scores(points_px, faces)
+    found = compute_scores(points_px, faces)
     nme = np.where(np.arange(len(faces)) % 2, 0, 500 / faces.eye_distance_px)
     assert found["mae_px"] == pytest.approx(3.5 / 2)
     assert found["nme"] == pytest.approx(nme.mean())
@@ -34,10 +34,10 @@ def test_each_metric_is_what_its_name_says(faces, points_px):
 def test_a_mean_metric_is_the_mean_of_its_faces(faces, points_px):
     for key, metric in METRICS.items():
         if metric.reduce is np.mean:
-            assert metric.of_faces(points_px, faces).mean() == pytest.approx(scores(points_px, faces)[key])
+            assert metric.of_faces(points_px, faces).mean() == pytest.approx(compute_scores(points_px, faces)[key])
 
 
 def test_figures_are_written_with_their_label_unit_and_digits():
     assert set(HEADLINE_METRICS) <= set(TABLE_METRICS) <= set(METRICS)
-    assert headline({"mae_px": 3.214, "nme": 4.999, "mse": 1}) == "MAE 3.21 px, NME 5.00 %"
+    assert format_scores({"mae_px": 3.214, "nme": 4.999, "mse": 1}) == "MAE 3.21 px, NME 5.00 %"
     assert (METRICS["nme"].title, METRICS["nme"].axis, METRICS["mse"].format(1 / 3)) == ("NME %", "NME (%)", "0.33333")

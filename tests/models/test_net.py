@@ -13,7 +13,7 @@ from foldmark.core.config_file import load_config
 from foldmark.core.errors import UserError
 from foldmark.models.backbones import BACKBONES, ResNet
 from foldmark.models.blur import BlurPool, anti_alias
-from foldmark.models.net import build_model, layer_table
+from foldmark.models.net import build_model, list_layers
 from foldmark.models.weights import load_pretrained
 from foldmark.train.state import check_names
 from tests.conftest import REPOSITORY
@@ -92,7 +92,7 @@ def test_each_variant_starts_at_the_mean_face(model):
     points_crop = built.train()(torch.randint(0, 255, (3, 1, 64, 96), dtype=torch.uint8))
     assert points_crop.shape == (3, 58, 2)
     assert np.abs((points_crop - built.mean_points_crop).detach().numpy()).max() < 3
-    table = layer_table(built, config)
+    table = list_layers(built, config)
     assert f"{sum(weight.numel() for weight in built.parameters()):,}" in table
 
 

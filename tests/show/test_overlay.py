@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from foldmark.core.markup import IBUG68, IMM58
-from foldmark.show.overlay import PREDICTION_RGB, TRUTH_RGB, draw_points, save_png, sheet
+from foldmark.show.overlay import PREDICTION_RGB, TRUTH_RGB, draw_points, draw_sheet, save_png
 
 
 def middle_of(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_wild_points_do_not_stop_the_drawing():
 
 def test_a_sheet_holds_every_picture_in_reading_order():
     greys = [np.full((20 + i, 30 - i), 40 * i, np.uint8) for i in range(5)]
-    page = sheet(greys, columns=2, gap=4)
+    page = draw_sheet(greys, columns=2, gap=4)
     assert page.shape == (4 + 3 * (24 + 4), 4 + 2 * (30 + 4), 3)
     for index in range(5):
         y, x = 4 + index // 2 * 28 + 12, 4 + index % 2 * 34 + 15
@@ -69,7 +69,7 @@ def test_a_sheet_holds_every_picture_in_reading_order():
 
 def test_captions_are_cut_to_their_picture():
     black = [np.zeros((40, 60), np.uint8)] * 2
-    page = sheet(black, columns=2, captions=["a/very/long/path/that/does/not/fit.jpg", ""], gap=8, legend=True)
+    page = draw_sheet(black, columns=2, captions=["a/very/long/path/that/does/not/fit.jpg", ""], gap=8, legend=True)
     below_first, gap_after_it = page[-26:, 8:68], page[-26:, 69:76]
     assert below_first.min() < 100
     assert gap_after_it.min() == 255

@@ -136,7 +136,7 @@ def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
     assert done.returncode == 0, done.stderr
     from foldmark.core.config import CropConfig
     from foldmark.core.geometry import apply, invert
-    from foldmark.core.metrics import scores
+    from foldmark.core.metrics import compute_scores
     from foldmark.data.crops import open_store
     from foldmark.data.folds import read_split
     from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
@@ -146,7 +146,7 @@ def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
     store = open_store(faces, CropConfig(size=48), workplace / "cache")
     mean_store = apply(store.px_to_store, faces.points_px)[~held_out].mean(axis=0)
     mean_px = apply(invert(store.px_to_store), mean_store[None])[held_out]
-    mean_face = scores(mean_px, faces.take(held_out))
+    mean_face = compute_scores(mean_px, faces.take(held_out))
     summary = json.loads((workplace / "runs/a/fold0/summary.json").read_text())
     assert summary["nme"] < 0.8 * mean_face["nme"]
 

@@ -13,7 +13,7 @@ from foldmark.data.sets import Data
 from foldmark.doctor.diagnosis import Diagnosis, diagnose
 from foldmark.doctor.finding import NOTE, UNSAFE, WARNING, Finding
 from foldmark.runs.experiment import Experiment, Session
-from foldmark.show.overlay import draw_points, save_png, sheet
+from foldmark.show.overlay import draw_points, draw_sheet, save_png
 from foldmark.show.terminal import say, say_made, say_table, show_progress
 
 SHEET_FACES = 48
@@ -89,7 +89,7 @@ def _write(diagnosis: Diagnosis, data: Data, folder: Path) -> list[Path]:
             tiles.append(tile)
             captions.append(f"{text}: {data.labelled.path(row).name}")
     if tiles:
-        save_png(picture, sheet(tiles, columns=6, captions=captions))
+        save_png(picture, draw_sheet(tiles, columns=6, captions=captions))
         files.append(picture)
     return files
 

@@ -6,7 +6,7 @@ import torch
 
 from foldmark.core.config_file import load_config
 from foldmark.data.sets import pick_set
-from foldmark.models.net import build_model, layer_table
+from foldmark.models.net import build_model, list_layers
 from foldmark.runs.experiment import Session
 
 
@@ -14,4 +14,4 @@ def show_model(session: Session, name: str, overrides: Sequence[str]) -> None:
     """Print a variant's layers, parameters and operations."""
     config = load_config(name, session.places.configs, overrides)
     points = len(config.data.points) if config.data.points else pick_set(config.data.set).markup.count
-    print(layer_table(build_model(config, torch.zeros(points, 2), seed=0), config))
+    print(list_layers(build_model(config, torch.zeros(points, 2), seed=0), config))

@@ -42,7 +42,7 @@ def run_part(name: str, session: Session, data_root: Path, overrides: Sequence[s
             open_run(session.places, f"{folder.name}/{label}-seed{seed}", config, data, show_progress)
             for seed, config in enumerate(configs)
         ]
-        tags = (*wandb_view.tags(configs[0], synthetic=data.synthetic), setting.label)
+        tags = (*wandb_view.list_tags(configs[0], synthetic=data.synthetic), setting.label)
         train_setting(setting, runs, device, wandb_view.Group(folder.name, session.wandb, session.notes, tags, part.name))
         return Trained(setting, runs)
 

@@ -23,7 +23,7 @@ from foldmark.data.decode import colour_photo, read_grey, read_photo
 from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
 from foldmark.ensemble.api import Looks, Predictor, load
 from foldmark.runs.experiment import Session, Settings, find_trained
-from foldmark.show.overlay import PredictedFaces, draw_faces, save_png, sheet
+from foldmark.show.overlay import PredictedFaces, draw_faces, draw_sheet, save_png
 from foldmark.show.terminal import say, say_made, show_progress
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
@@ -104,7 +104,7 @@ def predict_photos(asked: Asked, device: str = "auto", data_root: Path | None = 
         raise UserError(f"no face found in any of {len(photos)} photos, so {out} is as it was; give boxes, or other photos.")
     files = _write(out, found, skipped, predictor, draw)
     if draw:
-        save_png(out / "sheet.png", sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
+        save_png(out / "sheet.png", draw_sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
         files += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
     say_made(f"{out} ({files}): {count} faces in {len(found)} photos", "make report (shows them on its page)" if draw else None)
 

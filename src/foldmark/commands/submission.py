@@ -10,7 +10,7 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
-from foldmark.core.metrics import headline
+from foldmark.core.metrics import format_scores
 from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
@@ -127,7 +127,7 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     if len(ensemble.folders) > 1:
         _say_blend(list(experiment.members), ensemble.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in ensemble.configs) else ""
-    say(f"OOF figures of what the CSV is made from ({len(oof)} faces{joined}): {headline(oof.scores())}")
+    say(f"OOF figures of what the CSV is made from ({len(oof)} faces{joined}): {format_scores(oof.scores())}")
     say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} values; {record_path(path).name} records its origin")
     chart = _write_uncertainty(path, oof, spread_px, data.test)
     fit = fit_ensemble(ensemble.folders, ensemble.blend.weights, ensemble.faces)
@@ -155,11 +155,11 @@ def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) 
 def _say_oof(folder: RunFolder, faces: Faces) -> None:
     oof, finished = read_oof(folder, faces), folder.finished
     for fold in finished:
-        say(f"{folder.path} fold {fold.number}: out-of-fold {headline(fold.require_summary())}")
+        say(f"{folder.path} fold {fold.number}: out-of-fold {format_scores(fold.require_summary())}")
     count = read_split(folder.split_file, faces).max() + 1
     if len(finished) < count:
         say(f"only {len(finished)} of {count} folds are finished; the others are not in this ensemble.")
-    say(f"{folder.path}: all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
+    say(f"{folder.path}: all out-of-fold faces ({len(oof)}): {format_scores(oof.scores())}")
 
 
 def _say_blend(members: list[str], blend: Blend) -> None:
@@ -199,6 +199,6 @@ def _track_submission(session: Session, experiment: Experiment, record: Provenan
 
 
 def _start_wandb(session: Session, experiment: Experiment, job: str, settings: dict) -> Tracker:
-    tags = wandb.tags(next(iter(experiment.members.values())), synthetic=experiment.data.synthetic)
+    tags = wandb.list_tags(next(iter(experiment.members.values())), synthetic=experiment.data.synthetic)
     group = wandb.Group(experiment.name, session.wandb, session.notes, tags, job)
     return group.start(f"{experiment.name}-{job}", settings, session.places.run(experiment.name) / job)

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 
 from foldmark.core.files import lock_folder
-from foldmark.core.metrics import headline
+from foldmark.core.metrics import format_scores
 from foldmark.data.sets import Data
 from foldmark.ensemble.fit import fit_ensemble, write_fit
 from foldmark.ensemble.oof import read_oof
 from foldmark.models.device import pick_device
 from foldmark.report.face_sheet import FaceSheet
-from foldmark.report.results import mean_face_scores
-from foldmark.report.wandb import Group, WandbListener, tags
+from foldmark.report.results import score_mean_face
+from foldmark.report.wandb import Group, WandbListener, list_tags
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
@@ -45,7 +45,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
         f"{run.folder.path}: {len(run.faces)} faces, folds {' '.join(map(str, folds))} on {device}, {speed.label} "
         f"(steps/s measured: {', '.join(f'{way} {rate:g}' for way, rate in speed.steps_per_second.items())})"
     )
-    group = Group(run.name, session.wandb, session.notes, tags(run.config, synthetic=data.synthetic))
+    group = Group(run.name, session.wandb, session.notes, list_tags(run.config, synthetic=data.synthetic))
     with TrainingTable([str(fold) for fold in folds], run.config.train.epochs) as table:
         row_of = dict(zip(folds, table.rows, strict=True))
         executor: InOrder[int] = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
@@ -53,15 +53,15 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
             summary = run.fold(fold).summary
             if summary:
                 row_of[fold].end(summary)
-                say(f"fold {fold} is finished: {headline(summary)}")
+                say(f"fold {fold} is finished: {format_scores(summary)}")
             else:
                 executor.submit(fold)
         for fold, summary in executor.results():
-            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {headline(summary)}")
+            say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {format_scores(summary)}")
     write_fit(run.folder.ensemble_file, fit_ensemble([run.folder], np.ones(1), run.faces))
     oof = read_oof(run.folder, run.faces)
-    say(f"all out-of-fold faces ({len(oof)}): {headline(oof.scores())}")
-    say(f"for comparison, the mean training face laid into each box: {headline(mean_face_scores(run, folds))}")
+    say(f"all out-of-fold faces ({len(oof)}): {format_scores(oof.scores())}")
+    say(f"for comparison, the mean training face laid into each box: {format_scores(score_mean_face(run, folds))}")
     following = None if data.kind.test_list is None else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder.path} (metrics.csv, faces.png and checkpoints in each fold)", following)
 

@@ -97,12 +97,12 @@ HEADLINE_METRICS = {key: metric for key, metric in METRICS.items() if metric.sho
 TABLE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown != "parts"}
 
 
-def scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
+def compute_scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:
     """Every metric of METRICS for predictions (n, k, 2) in original pixels of these n faces."""
     return {key: metric.score(points_px, faces) for key, metric in METRICS.items()}
 
 
-def headline(values: Mapping[str, float]) -> str:
+def format_scores(values: Mapping[str, float]) -> str:
     """The headline metrics among these scores in words: "MAE 3.21 px, NME 4.32 %"."""
     return ", ".join(
         f"{metric.label} {metric.format(values[key])} {metric.unit}" for key, metric in HEADLINE_METRICS.items() if key in values

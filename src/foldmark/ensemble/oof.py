@@ -8,7 +8,7 @@ import numpy as np
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.metrics import bootstrap_interval, face_nme, region_nme, scores
+from foldmark.core.metrics import bootstrap_interval, compute_scores, face_nme, region_nme
 from foldmark.data.folds import read_split
 from foldmark.runs.binding import check_finished, describe_fold
 from foldmark.runs.run_folder import FoldFolder, RunFolder
@@ -43,7 +43,7 @@ class Oof:
 
     def scores(self) -> dict[str, float]:
         """The number of faces and the figures of `metrics.scores` over all of them."""
-        return {"faces": len(self), **scores(self.points_px, self.faces)}
+        return {"faces": len(self), **compute_scores(self.points_px, self.faces)}
 
     def interval(self, values: np.ndarray | None = None) -> tuple[float, float]:
         """The 95 % interval of the mean NME, or of other values (n,) of these faces."""
@@ -86,7 +86,7 @@ def _read_fold(fold: FoldFolder, faces: Faces, split: np.ndarray) -> tuple[np.nd
             f"{fold.path}: holds out other faces than {fold.path.parent / 'split.csv'} says, so its models may have seen them; "
             "restore the split, or remove that fold and train it again."
         )
-    found, noted = scores(points_px, faces.take(rows)), fold.require_summary()
+    found, noted = compute_scores(points_px, faces.take(rows)), fold.require_summary()
     # The same numbers, however they are summed.
     if noted["faces"] != len(rows) or not all(np.isclose(found[key], noted[key], rtol=1e-6) for key in ("mae_px", "nme")):
         raise UserError(

@@ -53,7 +53,7 @@ def build_model(config: Config, mean_points_crop: torch.Tensor, seed: int) -> Po
     return PointRegressor(backbone, head, mean_points_crop, config)
 
 
-def layer_table(model: PointRegressor, config: Config) -> str:
+def list_layers(model: PointRegressor, config: Config) -> str:
     """The layers of a model in the order in which they run: name, kind, output shape for one picture, parameters; and the
     operations that one picture takes."""
     lines = []

@@ -5,7 +5,7 @@ import numpy as np
 from foldmark.core import geometry
 from foldmark.core.metrics import face_nme
 from foldmark.runs.run import Run
-from foldmark.show.overlay import draw_points, save_png, sheet
+from foldmark.show.overlay import draw_points, draw_sheet, save_png
 from foldmark.train.listener import Listener
 
 SHOWN_FACES = 12
@@ -31,4 +31,4 @@ class FaceSheet(Listener):
         shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(SHOWN_FACES, len(rows))).astype(int)]
         tiles = [draw_crop(self.run, rows[i], points_px[i]) for i in shown]
         captions = [f"NME {nme[i]:.1f} %" for i in shown]
-        save_png(self.folder.faces_sheet, sheet(tiles, columns=4, captions=captions, legend=True))
+        save_png(self.folder.faces_sheet, draw_sheet(tiles, columns=4, captions=captions, legend=True))

@@ -12,8 +12,8 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import read_text
 from foldmark.data.crops import cut, warp
 from foldmark.data.decode import decode, picture_bytes
-from foldmark.report.numbers import look_first
-from foldmark.report.reasons import unusual_traits
+from foldmark.report.numbers import list_uncertain_faces
+from foldmark.report.reasons import describe_unusual_traits
 from foldmark.report.results import Results
 from foldmark.show.page import FacePicture, Missing, Picture, Section, is_picture
 from foldmark.submission.format import pick_format
@@ -24,7 +24,7 @@ MARGIN = 1.3  # side of the cut over what box and points take
 JPEG_QUALITY = 80
 
 
-def held_out_faces(results: Results) -> list[Section]:
+def show_held_out_faces(results: Results) -> list[Section]:
     order = np.argsort(results.oof.nme, kind="stable")
     middle = np.argsort(np.abs(results.oof.nme - np.median(results.oof.nme)), kind="stable")
     sections = []
@@ -36,7 +36,7 @@ def held_out_faces(results: Results) -> list[Section]:
         chosen = _of_different_photos(ranked, results.oof.faces.groups, count)
         reasons = _reasons(results, chosen) if title != "Median faces" else [""] * len(chosen)
         pictures = [
-            face_picture(
+            cut_face(
                 results.oof.faces,
                 index,
                 results.oof.points_px[index],
@@ -50,7 +50,7 @@ def held_out_faces(results: Results) -> list[Section]:
     return sections
 
 
-def test_faces(results: Results) -> Section | Missing:
+def show_test_faces(results: Results) -> Section | Missing:
     """Pictures of the test list with the predictions in the competition file, the most uncertain ones listed."""
     if not results.csv.exists():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
@@ -58,12 +58,12 @@ def test_faces(results: Results) -> Section | Missing:
     points_px, findings = pick_format(results.experiment.data.set).read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
-    uncertain, listed = look_first(results)
+    uncertain, listed = list_uncertain_faces(results)
     plain = [row for row, picture in enumerate(test.pictures) if "_mirror" not in picture] or list(range(len(test)))
     shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
-    pictures = [face_picture(test, row, points_px[row], test.pictures[row]) for row in shown]
+    pictures = [cut_face(test, row, points_px[row], test.pictures[row]) for row in shown]
     pictures += [
-        face_picture(test, row, points_px[row], f"Uncertain: {test.pictures[row]}.")
+        cut_face(test, row, points_px[row], f"Uncertain: {test.pictures[row]}.")
         for row in _of_different_photos(uncertain, test.groups, SHOWN_FACES)
     ]
     text = f"Evenly chosen pictures of the test list, with the predictions in {results.csv}" + (
@@ -72,7 +72,7 @@ def test_faces(results: Results) -> Section | Missing:
     return Section("Test pictures", text, table=listed, faces=pictures)
 
 
-def own_photos(results: Results) -> Section | Missing:
+def show_own_photos(results: Results) -> Section | Missing:
     folder, command = results.places.photos / results.name, "photos PHOTOS=folder-with-your-photos"
     sheet, listed = folder / "sheet.png", folder / "points.json"
     if not (sheet.exists() and listed.exists()):
@@ -92,7 +92,7 @@ def own_photos(results: Results) -> Section | Missing:
     return Section("Own photos", text, pictures=[Picture(sheet, "All photos with their predicted points.")], grid=grid)
 
 
-def face_picture(faces: Faces, row: int, points_px: np.ndarray, caption: str) -> FacePicture:
+def cut_face(faces: Faces, row: int, points_px: np.ndarray, caption: str) -> FacePicture:
     """A face cut from its picture, in colour if it has any, with the prediction (k, 2) and, where it is known, the truth. Raises
     UserError for a picture that cannot be read."""
     try:
@@ -137,7 +137,7 @@ def _reasons(results: Results, chosen: list[int]) -> list[str]:
     reasons = []
     for index in chosen:
         training = np.flatnonzero(results.oof.folds != results.oof.folds[index])
-        reasons += unusual_traits(
+        reasons += describe_unusual_traits(
             results.oof.faces, greys, training if len(training) else np.arange(len(greys)), np.array([index])
         )
     return reasons

@@ -10,12 +10,12 @@ import pandas
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256, read_record, read_text
-from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, headline, mean_face_px, region_nme
+from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, format_scores, mean_face_px, region_nme
 from foldmark.ensemble.calibration import reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
 from foldmark.report.compare import Consistency
-from foldmark.report.results import Results, mean_face_scores
+from foldmark.report.results import Results, score_mean_face
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
 from foldmark.submission.ledger import read_ledger, table_rows
@@ -23,7 +23,7 @@ from foldmark.submission.ledger import read_ledger, table_rows
 LISTED_FACES = 10
 
 
-def summary(results: Results) -> tuple[str, Section]:
+def build_summary(results: Results) -> tuple[str, Section]:
     """The experiment in one paragraph and one table."""
     run, faces = results.runs[0], results.oof.faces
     config, folds = run.config, [fold.number for fold in run.folder.finished]
@@ -54,11 +54,11 @@ def summary(results: Results) -> tuple[str, Section]:
         f"{results.oof.nme.mean():.2f} % of the distance between the outer eye corners (95 % interval {low:.2f} to "
         f"{high:.2f}), and the MAE is {results.oof.mae_px.mean():.2f} px."
     )
-    mean_face = mean_face_scores(run, folds)
+    mean_face = score_mean_face(run, folds)
     seconds = sum(fold.require_summary()["seconds"] for run in results.runs for fold in run.folder.finished)
     rows = {
         **_scores(results, np.ones(len(results.oof.rows), bool)),
-        "Mean training face in each box": headline(mean_face),
+        "Mean training face in each box": format_scores(mean_face),
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
         "Training time, all folds": f"{seconds / 60:.0f} min",
@@ -71,7 +71,7 @@ def summary(results: Results) -> tuple[str, Section]:
     return lead, Section("Summary", note, table=table)
 
 
-def curves(results: Results) -> Section:
+def show_learning_curves(results: Results) -> Section:
     pictures = []
     for run in results.runs:
         tables = [fold.read_metrics() for fold in run.folder.finished]
@@ -89,7 +89,7 @@ def curves(results: Results) -> Section:
     return Section("Learning curves", text, pictures=pictures)
 
 
-def folds(results: Results) -> Section:
+def describe_folds(results: Results) -> Section:
     parts = {f"fold {fold}": results.oof.folds == fold for fold in np.unique(results.oof.folds)}
     parts["all"] = np.ones(len(results.oof.rows), bool)
     rows = [_figures("Fold", name, results, chosen) for name, chosen in parts.items()]
@@ -97,7 +97,7 @@ def folds(results: Results) -> Section:
     return Section("Folds", text, table=rows)
 
 
-def sources(results: Results) -> Section:
+def describe_sources(results: Results) -> Section:
     names = np.array(results.oof.faces.sources)
     rows = [_figures("Source", name, results, names == name) for name in sorted(set(names))]
     return Section("Sources", "The same scores by the collection that the faces come from.", table=rows)
@@ -125,7 +125,7 @@ def _scores(results: Results, chosen: np.ndarray) -> dict[str, str]:
     return shown
 
 
-def cumulative(results: Results) -> Section:
+def show_cumulative_error(results: Results) -> Section:
     path = results.folder.figures / "cumulative.svg"
     report_figures.draw_cumulative(path, results.oof.nme, results.oof.folds, results.oof.interval())
     below = ", ".join(f"{100 * (results.oof.nme < limit).mean():.0f} % below {limit} %" for limit in (3, 5, 8, 10))
@@ -141,7 +141,7 @@ def cumulative(results: Results) -> Section:
     )
 
 
-def regions(results: Results) -> Section:
+def describe_regions(results: Results) -> Section:
     faces, markup = results.oof.faces, results.oof.faces.markup
     errors = 100 * np.linalg.norm(results.oof.points_px - faces.points_px, axis=2) / faces.eye_distance_px[:, None]
     means = region_nme(results.oof.points_px, faces)
@@ -169,7 +169,7 @@ def regions(results: Results) -> Section:
     )
 
 
-def uncertainty(results: Results) -> Section:
+def describe_uncertainty(results: Results) -> Section:
     table = reliability(results.oof.spread_px, results.oof.points_px, results.oof.faces, results.oof.folds)
     path = results.folder.figures / "reliability.svg"
     draw_reliability(path, table)
@@ -185,7 +185,7 @@ def uncertainty(results: Results) -> Section:
     return Section("Uncertainty", text, pictures=[Picture(path, caption, f"Reliability diagram: observed error from {ends}.")])
 
 
-def consistency(results: Results) -> Section | Missing:
+def describe_consistency(results: Results) -> Section | Missing:
     rows = []
     for run in results.runs:
         for fold in run.folder.finished:
@@ -205,7 +205,7 @@ def consistency(results: Results) -> Section | Missing:
     return Section("Shift consistency", text, table=rows)
 
 
-def variants(results: Results) -> Section | Missing:
+def describe_variants(results: Results) -> Section | Missing:
     path = results.places.compare_table
     if not path.exists():
         return Missing("Variants compared", "compare")
@@ -222,7 +222,7 @@ def variants(results: Results) -> Section | Missing:
     return Section("Variants compared", text, table=table[COMPARED].to_dict("records"))
 
 
-def ledger(results: Results) -> Section | Missing:
+def describe_ledger(results: Results) -> Section | Missing:
     rows = read_ledger(results.places.ledger).rows
     noted = [row for row in rows if row["file"] == results.csv.name or results.name in row["experiment"].split(" + ")]
     if not noted:
@@ -231,7 +231,7 @@ def ledger(results: Results) -> Section | Missing:
     return Section("Ledger", text, table=table_rows(noted))
 
 
-def look_first(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
+def list_uncertain_faces(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
     """The most uncertain test faces, as make csv listed them: their rows, and a table. Empty where it did not. Raises UserError
     for a damaged list."""
     path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")

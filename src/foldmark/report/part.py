@@ -18,7 +18,7 @@ from foldmark.ensemble.oof import read_oof
 from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
 from foldmark.report.compare import keep_consistency
-from foldmark.report.results import mean_face_scores
+from foldmark.report.results import score_mean_face
 from foldmark.runs.run import Run
 from foldmark.show.charts import Curve
 
@@ -135,7 +135,7 @@ class PartResults:
 def describe_settings(results: PartResults, device: torch.device) -> list[dict[str, str]]:
     """The part's table: for each setting the mean and standard deviation over its seeds, and first the mean face, which a model
     has to beat."""
-    mean_face = mean_face_scores(results.compared[0].runs[0], [0])
+    mean_face = score_mean_face(results.compared[0].runs[0], [0])
     # The course's metrics come first.
     metrics = sorted(METRICS.items(), key=lambda item: item[1].shown != "parts")
     rows = [{"setting": "mean face", **{metric.title: metric.format(mean_face[key]) for key, metric in metrics}}]

@@ -12,9 +12,9 @@ from foldmark.data.decode import read_grey
 from foldmark.data.imm import view_of
 from foldmark.ensemble.oof import read_oof
 from foldmark.report.part import PartResults, Trained
-from foldmark.report.reasons import explain
-from foldmark.report.results import mean_face_scores
-from foldmark.report.training import augmented, first_filters, layers, samples
+from foldmark.report.reasons import explain_faces
+from foldmark.report.results import score_mean_face
+from foldmark.report.training import show_augmentation, show_filters, show_layers, show_samples
 from foldmark.show.charts import Curve, Panel, draw_curves
 from foldmark.show.overlay import draw_points, save_png
 from foldmark.show.page import Picture, Section, write_page
@@ -28,13 +28,13 @@ def write_part_page(results: PartResults, table: list[dict[str, str]], device: t
     best, run = results.best, results.best.runs[0]
     sections = [
         Section("Results", _summarise(results), table=table),
-        samples(run, 0, results.figures),
-        augmented(run, 0, results.figures),
+        show_samples(run, 0, results.figures),
+        show_augmentation(run, 0, results.figures),
         _curves(results),
         *(_vary(results, name, trained) for name, trained in results.varied.items()),
         *_best_and_worst(results),
-        *(layers(trained.runs[0].config, run.faces.markup.count, trained.setting.label) for trained in results.compared),
-        first_filters(best.load_model(0, device).state_dict(), results.figures, most=2),
+        *(show_layers(trained.runs[0].config, run.faces.markup.count, trained.setting.label) for trained in results.compared),
+        show_filters(best.load_model(0, device).state_dict(), results.figures, most=2),
     ]
     page = results.folder / "index.html"
     write_page(page, results.part.title, [section for section in sections if section])
@@ -71,7 +71,7 @@ def _curves(results: PartResults) -> Section:
 
 
 def _mse_panel(results: PartResults, curves: list[Curve]) -> Panel:
-    line = "mean face", mean_face_scores(results.best.runs[0], [0])["mse"]
+    line = "mean face", score_mean_face(results.best.runs[0], [0])["mse"]
     return Panel(METRICS["mse"].axis, curves, "mse", "train_mse", line=line)
 
 
@@ -101,7 +101,7 @@ def _best_and_worst(results: PartResults) -> list[Section]:
     sections = []
     for kind, chosen in (("best", order[:SHOWN_FACES]), ("worst", order[::-1][:SHOWN_FACES])):
         # With all points, also where the run learned a few of them.
-        reasons = explain(results.data.train, greys, run.training_rows(0), oof.rows[chosen])
+        reasons = explain_faces(results.data.train, greys, run.training_rows(0), oof.rows[chosen])
         grid = []
         for place, (index, reason) in enumerate(zip(chosen, reasons, strict=True), start=1):
             row = oof.rows[index]

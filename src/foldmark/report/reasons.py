@@ -10,7 +10,7 @@ from foldmark.core.faces import Faces
 UNUSUAL = 1.5
 
 
-def traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
+def measure_traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
     """Traits (n,) of faces with all points of their markup. greys: (n, 2) mean and spread of each picture's grey."""
     points, markup = faces.points_px, faces.markup
     left, right = (points[:, corner] for corner in markup.require_eyes())
@@ -33,7 +33,7 @@ def traits(faces: Faces, greys: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def nearest_training_face(faces: Faces, training_rows: np.ndarray, row: int) -> tuple[int, float]:
+def find_nearest_training_face(faces: Faces, training_rows: np.ndarray, row: int) -> tuple[int, float]:
     """The training face of the most similar shape, and how far its points lie from this face's after the best turn, scale
     and shift: mean distance in percent of the outer-eye distance."""
     distances = []
@@ -44,12 +44,12 @@ def nearest_training_face(faces: Faces, training_rows: np.ndarray, row: int) -> 
     return int(training_rows[best]), 100 * distances[best] / faces.eye_distance_px[row]
 
 
-def unusual_traits(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
+def describe_unusual_traits(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
     """For each face the traits in which it is unusual among the training faces, at most three, the most unusual first.
 
-    faces: all, with their whole markup; greys as in `traits`.
+    faces: all, with their whole markup; greys as in `measure_traits`.
     """
-    values = traits(faces, greys)
+    values = measure_traits(faces, greys)
     found = []
     for row in rows:
         unusual = []
@@ -61,17 +61,17 @@ def unusual_traits(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, r
     return found
 
 
-def explain(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
+def explain_faces(faces: Faces, greys: np.ndarray, training_rows: np.ndarray, rows: np.ndarray) -> list[str]:
     """A sentence a face: the traits in which it is unusual among the training faces, the most unusual first, how far its
     nose is from the mean one, and how near the nearest training face is.
 
-    faces: all, with their whole markup; greys as in `traits`.
+    faces: all, with their whole markup; greys as in `measure_traits`.
     """
     noses = (faces.points_px[:, faces.markup.nose_tip] - faces.boxes_px[:, :2]) / faces.boxes_px[:, 2:]
     from_mean_nose = np.linalg.norm(noses - noses[training_rows].mean(axis=0), axis=1)
     sentences = []
-    for row, found in zip(rows, unusual_traits(faces, greys, training_rows, rows), strict=True):
-        other, percent = nearest_training_face(faces, training_rows, row)
+    for row, found in zip(rows, describe_unusual_traits(faces, greys, training_rows, rows), strict=True):
+        other, percent = find_nearest_training_face(faces, training_rows, row)
         sentences.append(
             f"{found}; nose {100 * from_mean_nose[row]:.0f} % of the picture's side from its mean; "
             f"nearest training shape {faces.pictures[other]}, {percent:.1f} % of the eye distance away"

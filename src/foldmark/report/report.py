@@ -11,22 +11,22 @@ from foldmark.core.config import config_text, overrides_between
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
 from foldmark.models.trained import load_model
-from foldmark.report.faces import held_out_faces, own_photos, test_faces
+from foldmark.report.faces import show_held_out_faces, show_own_photos, show_test_faces
 from foldmark.report.numbers import (
-    consistency,
-    cumulative,
-    curves,
-    folds,
-    ledger,
-    regions,
-    sources,
-    summary,
-    uncertainty,
-    variants,
+    build_summary,
+    describe_consistency,
+    describe_folds,
+    describe_ledger,
+    describe_regions,
+    describe_sources,
+    describe_uncertainty,
+    describe_variants,
+    show_cumulative_error,
+    show_learning_curves,
 )
 from foldmark.report.part import PARTS, Part
 from foldmark.report.results import Results, read_results
-from foldmark.report.training import augmented, first_filters, layers, samples
+from foldmark.report.training import show_augmentation, show_filters, show_layers, show_samples
 from foldmark.runs.experiment import Experiment
 from foldmark.runs.places import Places
 from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
@@ -48,7 +48,7 @@ def make_report(experiment: Experiment, places: Places, variables: dict[str, str
     if experiment.data.set == "imm":
         raise UserError(f"{name}: the parts on IMM have pages of their own, runs/part1/index.html; run make part1 or make part2.")
     results = read_results(experiment, places)
-    lead, first = summary(results)
+    lead, first = build_summary(results)
     found: list[Section | Missing] = []
     for title, command, build in SECTIONS:
         found += _build(title, command, partial(build, results))
@@ -94,33 +94,33 @@ def _left_out(title: str, error: UserError, command: str) -> Missing:
 
 def _samples(results: Results) -> list[Found]:
     run, fold, figures = results.runs[0], results.first_fold, results.folder.figures
-    listed = [layers(one.config, one.faces.markup.count, one.name) for one in results.runs]
-    return [samples(run, fold, figures), augmented(run, fold, figures), *listed]
+    listed = [show_layers(one.config, one.faces.markup.count, one.name) for one in results.runs]
+    return [show_samples(run, fold, figures), show_augmentation(run, fold, figures), *listed]
 
 
 def _filters(results: Results) -> Section:
     run = results.runs[0]
     checkpoint = run.fold(results.first_fold).checkpoint
     model = load_model(checkpoint, run.config, run.faces.markup.count, torch.device("cpu"))
-    return first_filters(model.state_dict(), results.folder.figures, most=1)
+    return show_filters(model.state_dict(), results.folder.figures, most=1)
 
 
 # The sections of part 3: what each is called where it is left out, and the make target that makes it.
 SECTIONS: list[tuple[str, str, Callable[[Results], Found | Sequence[Found]]]] = [
     ("Sampled pictures", "train", _samples),
     ("Learned filters", "train", _filters),
-    ("Learning curves", "train", curves),
-    ("Folds", "train", folds),
-    ("Sources", "train", sources),
-    ("Cumulative error", "train", cumulative),
-    ("Error by region", "train", regions),
-    ("Best, median and worst faces", "check", held_out_faces),
-    ("Uncertainty", "train", uncertainty),
-    ("Test pictures", "csv", test_faces),
-    ("Own photos", "photos PHOTOS=folder-with-your-photos", own_photos),
-    ("Variants compared", "compare", variants),
-    ("Shift consistency", "compare", consistency),
-    ("Ledger", "csv", ledger),
+    ("Learning curves", "train", show_learning_curves),
+    ("Folds", "train", describe_folds),
+    ("Sources", "train", describe_sources),
+    ("Cumulative error", "train", show_cumulative_error),
+    ("Error by region", "train", describe_regions),
+    ("Best, median and worst faces", "check", show_held_out_faces),
+    ("Uncertainty", "train", describe_uncertainty),
+    ("Test pictures", "csv", show_test_faces),
+    ("Own photos", "photos PHOTOS=folder-with-your-photos", show_own_photos),
+    ("Variants compared", "compare", describe_variants),
+    ("Shift consistency", "compare", describe_consistency),
+    ("Ledger", "csv", describe_ledger),
 ]
 
 

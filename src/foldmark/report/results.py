@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from foldmark.core.errors import UserError
-from foldmark.core.metrics import mean_face_px, scores
+from foldmark.core.metrics import compute_scores, mean_face_px
 from foldmark.core.progress import Progress, no_progress
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.oof import Oof, read_oof
@@ -18,7 +18,7 @@ from foldmark.runs.run_folder import RunFolder
 from foldmark.submission.record import record_path
 
 
-def mean_face_scores(run: Run, folds: Sequence[int]) -> dict[str, float]:
+def score_mean_face(run: Run, folds: Sequence[int]) -> dict[str, float]:
     """The scores of the mean training face laid into each box, on the held-out faces of these folds: what knowing only the
     boxes gives, and what a model has to beat."""
     rows = [run.held_out_rows(fold) for fold in folds]
@@ -26,7 +26,7 @@ def mean_face_scores(run: Run, folds: Sequence[int]) -> dict[str, float]:
         mean_face_px(run.faces.take(run.training_rows(fold)), run.faces.take(held_out))
         for fold, held_out in zip(folds, rows, strict=True)
     ]
-    return scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
+    return compute_scores(np.concatenate(points_px), run.faces.take(np.concatenate(rows)))
 
 
 @dataclass(frozen=True)

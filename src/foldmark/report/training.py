@@ -8,10 +8,10 @@ import torch
 from foldmark.core import geometry
 from foldmark.core.config import AugmentConfig, Config
 from foldmark.data.crops import warp
-from foldmark.models.net import build_model, layer_table
+from foldmark.models.net import build_model, list_layers
 from foldmark.runs.run import Run
 from foldmark.show.charts import draw_filters
-from foldmark.show.overlay import draw_points, save_png, sheet
+from foldmark.show.overlay import draw_points, draw_sheet, save_png
 from foldmark.show.page import Picture, Section
 from foldmark.train.batches import TrainingFaces, build_photometric, jitter_affine
 from foldmark.train.fold_data import prepare_fold
@@ -20,20 +20,20 @@ TILE_WIDTH = 320
 STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 
 
-def samples(run: Run, fold: int, figures: Path) -> Section:
+def show_samples(run: Run, fold: int, figures: Path) -> Section:
     size, data = run.config.crop.size, prepare_fold(run, fold)
     to_crop = geometry.centre_affine(run.store.size, size)
     rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
     tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
     path = figures / "samples.png"
-    save_png(path, sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
+    save_png(path, draw_sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
     return Section(
         "Sampled pictures",
         pictures=[Picture(path, f"Twelve training pictures of {size[0]}x{size[1]} pixels, enlarged, with the true points.")],
     )
 
 
-def augmented(run: Run, fold: int, figures: Path) -> Section | None:
+def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
     """Each augmentation alone, as strong as in training, and all together. None for a run without augmentation."""
     config, size, data = run.config.augment, run.config.crop.size, prepare_fold(run, fold)
     if not any(config.model_dump().values()):
@@ -66,17 +66,17 @@ def augmented(run: Run, fold: int, figures: Path) -> Section | None:
             tiles.append(_tile(batch_crop[0].numpy(), points_crop.numpy(), run))
             captions.append("all, as in training")
     path = figures / "augmented.png"
-    save_png(path, sheet(tiles, columns=4, captions=captions))
+    save_png(path, draw_sheet(tiles, columns=4, captions=captions))
     return Section("Augmentation", pictures=[Picture(path, "Each augmentation alone and all together, with the true points.")])
 
 
-def layers(config: Config, points: int, label: str) -> Section:
+def show_layers(config: Config, points: int, label: str) -> Section:
     """The layers of a model of this config."""
-    listing = layer_table(build_model(config, torch.zeros(points, 2), seed=0), config)
+    listing = list_layers(build_model(config, torch.zeros(points, 2), seed=0), config)
     return Section(f"Layers of “{label}”", listings={"All layers with their output shapes and parameters": listing})
 
 
-def first_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -> Section:
+def show_filters(averaged: dict[str, torch.Tensor], figures: Path, most: int) -> Section:
     """The filters of a model's first `most` convolutions. averaged: its weights."""
     convs = [weight.cpu().numpy() for name, weight in averaged.items() if name.endswith("weight") and weight.ndim == 4][:most]
     pictures = []

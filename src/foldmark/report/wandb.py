@@ -12,7 +12,7 @@ import pandas
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import METRICS, face_nme, face_region_nme, region_nme, scores
+from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region_nme, region_nme
 from foldmark.report.face_sheet import draw_crop
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
@@ -56,7 +56,7 @@ class WandbListener(Listener):
         self.pictures_at = 0.0  # the epoch of the next pictures
 
     def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
-        self.tracker.log(epoch_values(row), row["epoch"])
+        self.tracker.log(collect_epoch_values(row), row["epoch"])
         if points_px is not None and row["epoch"] >= self.pictures_at:
             self.pictures_at = row["epoch"] + self.run.config.train.epochs / PICTURE_SETS
             held_out = self.run.held_out_rows(self.fold)
@@ -73,7 +73,7 @@ class WandbListener(Listener):
         log_model(self.tracker, self.run.places, self.folder, figures)
 
 
-def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
+def list_tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
     """What to filter runs by: the data set, the backbone, its head and its blur."""
     model = [config.model.name, f"{config.model.head} head"]
     if config.model.name.startswith("resnet"):
@@ -81,7 +81,7 @@ def tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
     return (config.data.set, "synthetic faces" if synthetic else "real faces", *model)
 
 
-def epoch_values(row: dict) -> dict[str, float]:
+def collect_epoch_values(row: dict) -> dict[str, float]:
     """An epoch's row of metrics.csv under W&B's names, without what was not measured."""
     values = {"epoch": row["epoch"]}
     for column, value in row.items():
@@ -112,8 +112,8 @@ def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray
     if not tracker.running:
         return
     held_out = run.faces.take(rows)
-    table = face_table(points_px, held_out)
-    curve = cumulative_errors(face_nme(points_px, held_out))
+    table = build_face_table(points_px, held_out)
+    curve = build_cumulative_table(face_nme(points_px, held_out))
     regions = pandas.DataFrame(region_nme(points_px, held_out).items(), columns=["region", "NME %"])
 
     def build(wandb: Any) -> dict:
@@ -137,7 +137,7 @@ def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray
     tracker.show(build, seconds=30 + len(rows) / FACES_PER_SECOND)
 
 
-def face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
+def build_face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
     """Each face with the set it comes from and its errors, the worst first; the index says which face it is."""
     errors = face_region_nme(points_px, faces)
     regions = np.stack(list(errors.values()), axis=1)
@@ -154,7 +154,7 @@ def face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
     return table.sort_values("NME %", ascending=False, kind="stable")
 
 
-def cumulative_errors(nme: np.ndarray) -> pandas.DataFrame:
+def build_cumulative_table(nme: np.ndarray) -> pandas.DataFrame:
     """The share of faces, in percent, whose NME (n,) is at most so much: from 0 to 20 %, or to all faces if they are better."""
     limits = np.linspace(0, min(20, nme.max()), CURVE_STEPS)
     share = 100 * np.searchsorted(np.sort(nme), limits, side="right") / len(nme)
@@ -164,7 +164,7 @@ def cumulative_errors(nme: np.ndarray) -> pandas.DataFrame:
 def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: float) -> None:
     """The figures that runs are sorted by; points_px (n, k, 2) are the OOF predictions of these faces."""
     if tracker.running:
-        oof = {f"oof_{key}": value for key, value in scores(points_px, faces).items()}
+        oof = {f"oof_{key}": value for key, value in compute_scores(points_px, faces).items()}
         regions = {f"region/{name}": value for name, value in region_nme(points_px, faces).items()}
         tracker.summary({**oof, "faces": len(faces), **regions, **more})
 

@@ -16,7 +16,7 @@ import pandas
 
 from foldmark.core.files import atomic_path
 from foldmark.core.metrics import HEADLINE_METRICS
-from foldmark.show.overlay import save_png, sheet
+from foldmark.show.overlay import draw_sheet, save_png
 from foldmark.show.terminal import plain_text
 
 if TYPE_CHECKING:
@@ -182,4 +182,4 @@ def draw_filters(path: Path, weights: np.ndarray, side: int = 56, most: int = 12
         grey = np.round(255 * (kernel - low) / max(high - low, 1e-12)).astype(np.uint8)
         large = cv2.resize(grey, (side, side), interpolation=cv2.INTER_NEAREST)
         tiles.append(cv2.copyMakeBorder(large, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0))
-    save_png(path, sheet(tiles, columns=columns, gap=4))
+    save_png(path, draw_sheet(tiles, columns=columns, gap=4))

@@ -93,7 +93,7 @@ def draw_faces(picture: np.ndarray, faces: PredictedFaces, longest: int, *, boxe
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
-def sheet(
+def draw_sheet(
     pictures: Sequence[np.ndarray], columns: int, captions: Sequence[str] | None = None, gap: int = 8, legend: bool = False
 ) -> np.ndarray:
     """A contact sheet, uint8 (H, W, 3) RGB, filled row by row; a caption stands below its picture, cut to fit.

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.live import Live
 from rich.table import Table
 
-from foldmark.core.metrics import HEADLINE_METRICS, headline
+from foldmark.core.metrics import HEADLINE_METRICS, format_scores
 from foldmark.show.terminal import console, is_watched, say
 
 REFRESHES = 1  # a second
@@ -48,7 +48,7 @@ class FoldRow:
         scores = _headline_scores(row)
         self.scores = scores or self.scores
         if not self.live:
-            held_out = f"  held-out {headline(scores)}" if scores else ""
+            held_out = f"  held-out {format_scores(scores)}" if scores else ""
             left = f"  {self.seconds_left / 60:.0f} min left" if self.seconds_left else ""
             say(
                 f"{self.place}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"

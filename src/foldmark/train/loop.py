@@ -11,7 +11,7 @@ import torch
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
-from foldmark.core.metrics import METRICS, scores
+from foldmark.core.metrics import METRICS, compute_scores
 from foldmark.models.checkpoint import latest_checkpoint, push_checkpoint
 from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points
@@ -147,7 +147,7 @@ def held_out_figures(points_px: np.ndarray, run: Run, data: FoldData) -> dict[st
     course's losses are in."""
     faces = run.faces.take(data.held_out_rows)
     difference_crop = (points_px - faces.points_px) / data.px_per_crop[data.held_out_rows][:, None]
-    return {**scores(points_px, faces), "mse_crop": float(np.square(difference_crop).mean())}
+    return {**compute_scores(points_px, faces), "mse_crop": float(np.square(difference_crop).mean())}
 
 
 def predict_held_out(state: TrainState, run: Run, data: FoldData, history: list[dict]) -> dict:
