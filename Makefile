@@ -15,7 +15,7 @@
 # COMPETITION ## Kaggle competition that `make submit` uploads to
 # FORCE ## 1: `make submit` uploads a CSV that was edited after it was made
 # FILE ## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
-# LB ## leaderboard's answer for score, such as 7.54
+# LB ## leaderboard score to record, such as 7.54
 # PHOTOS ## folder with photos of your own, or one photo, for `make photos`
 # BOX ## the face's box x,y,w,h in that one photo, where none is found
 # PYTHON ## a Python 3.11 to 3.14 to make .venv with [python3]
@@ -46,15 +46,15 @@ help: ## this list
 	@echo; echo 'Variables [and what holds without them]:'
 	@sed -nE 's/^# ([A-Z_]+) ## (.*)/  \1\t\2/p' Makefile | expand -t 16
 
-data: ## fetch, check and unpack the real data sets; goes on where it broke off
+data: ## fetch, check and unpack the real data sets; resumes an interrupted download
 check: ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
-train: ## train the folds; goes on where it was interrupted
+train: ## train the folds; resumes where it was interrupted
 compare: ## one table of all trained experiments, with intervals, and their best blend
 csv: ## ensemble the finished folds; write and check submissions/<experiment>.csv
 submit: ## make the CSV if it is missing or stale, check it, and upload it when Kaggle is configured
 checkcsv: ## list all that is wrong with FILE, ours or foreign, against the test list
 verify: ## rebuild FILE from the checkpoints that its .json names; identical, or how far off
-score: ## note the leaderboard's answer LB to FILE in submissions/ledger.csv
+score: ## record the leaderboard score LB of FILE in submissions/ledger.csv
 ledger: ## every competition file with its out-of-fold figures and score; submissions/ledger.png
 part1: ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
 part2: ## the course's part 2: all 58 points on IMM; figures and page in runs/part2

@@ -79,7 +79,7 @@ def bench(session: Session, experiment: Experiment) -> dict:
     device, places = pick_device(session.device), session.places
     config, faces = experiment.config, pick_faces(experiment.data, experiment.config)
     store = open_store(faces, config.crop, places.cache, progress=show_progress)
-    refuse_damaged(faces, store, "mend or remove these faces before measuring.")
+    refuse_damaged(faces, store, "fix or remove these faces before measuring.")
     folds = np.arange(len(faces)) % config.folds.count
     run = Run(RunFolder(places.run("bench")), config, faces, folds, store, places)
     fold, speed = prepare_fold(run, 0), measure_training(config, faces.markup.count, device)

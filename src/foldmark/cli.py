@@ -167,7 +167,7 @@ def verify(given: Given) -> Call:
 
 @_command(FILE, _argument("lb"))
 def score(given: Given) -> Call:
-    """Note the leaderboard's answer LB to a competition file in submissions/ledger.csv."""
+    """Record the leaderboard score LB of a competition file in submissions/ledger.csv."""
     return "commands.csv_files:add_score", given.read("session"), given.csv, given.lb or ""
 
 
@@ -247,7 +247,7 @@ def workspace(given: Given) -> Call:
 
 
 def main() -> None:
-    """Run the command line. Ends with exit code 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command line. Ends with exit code 2 for errors that the user can fix, 130 after Ctrl-C."""
     from foldmark.show.terminal import say_error, show_log
 
     show_log()
@@ -260,5 +260,5 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        print("\nfoldmark: stopped; the same command goes on from what is finished.", file=sys.stderr)
+        print("\nfoldmark: stopped; run the same command again to resume.", file=sys.stderr)
         sys.exit(130)

@@ -174,7 +174,7 @@ def test_interrupted_by_ctrl_c_goes_on_later(start, workplace, archive):
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=30)[0]
         assert process.returncode == 130
-        assert "the same command goes on" in output
+        assert "run the same command again to resume" in output
         assert "Traceback" not in output
         assert partial.stat().st_size == 1000
 

@@ -82,7 +82,7 @@ def test_a_store_that_is_damaged_is_built_again(faces, tmp_path, caplog, which, 
     with caplog.at_level("INFO", "foldmark"):
         again = open_store(faces, CROP, tmp_path)
     assert again.file.read_bytes() == whole
-    assert "cut out anew" in caplog.text
+    assert "the faces are cropped again" in caplog.text
 
 
 def test_a_folder_where_the_store_belongs_is_a_sentence(faces, tmp_path):

@@ -75,7 +75,7 @@ def test_a_call_killed_after_the_last_byte_asks_for_nothing(tmp_path):
         assert len(server.requests) == 1
 
 
-def test_a_server_that_ignores_ranges_sends_all_anew(tmp_path):
+def test_a_server_that_ignores_ranges_sends_everything_again(tmp_path):
     with serving(Behaviour(OLD, tag='"a"', stop_after=3000), Behaviour(OLD, tag='"a"', ranges=False)) as server:
         assert fetch(server.url, tmp_path).path.read_bytes() == OLD
 
@@ -112,7 +112,7 @@ def test_what_came_from_another_address_is_not_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("description", ["", "[]", '{"url": 1}', "null"])
-def test_a_part_whose_description_is_damaged_is_fetched_anew(tmp_path, description):
+def test_a_part_whose_description_is_damaged_is_fetched_again(tmp_path, description):
     (tmp_path / "archive.partial").write_bytes(NEW[:100])
     (tmp_path / "archive.json").write_text(description)
     with serving(Behaviour(OLD, tag='"a"')) as server:

@@ -288,7 +288,7 @@ def test_a_twin_whose_picture_was_not_flipped_is_unsafe(folder):
 
 
 def copy_face(folder: Path, source: str, target: str, save) -> None:
-    """Give `target` the picture of `source`, saved anew, and its labels."""
+    """Give `target` the picture of `source`, saved again, and its labels."""
     with Image.open(folder / source) as picture:
         picture.load()
     save(picture, folder / target)

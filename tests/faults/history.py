@@ -33,8 +33,8 @@ FIGURES = r"MAE (?P<mae>\S+) px, NME (?P<nme>\S+) %"
 LINES = {
     "fold": rf"(runs/(?P<name>\S+) )?fold (?P<fold>\d)( is finished| done in .* min)?: (out-of-fold )?{FIGURES}",
     "run": rf"(runs/(?P<name>\S+): )?all out-of-fold faces \((?P<faces>\d+)\): {FIGURES}",
-    "mean face": rf"for comparison, the mean training face laid into each box: {FIGURES}",
-    "csv": rf"OOF figures of what the CSV is made from \((?P<faces>\d+) faces, mirror twins joined\): {FIGURES}",
+    "mean face": rf"for comparison, the mean training face placed in each box: {FIGURES}",
+    "csv": rf"OOF scores of the models in the CSV \((?P<faces>\d+) faces, mirror twins joined\): {FIGURES}",
     "blend": r"weights: .* nested, (?P<nested>\S+) %, with equal ones (?P<mean>\S+) %",
     "compare": r" (?P<name>\w+( \+ \w+)*) +(?P<count>\d) of \d +(?P<mae>\S+) +(?P<nme>\S+) ",
     "ledger": r" (?P<name>\S+)\.csv +[\d-]+ +[\d +]+? +\d+ +(?P<mae>\d+\.\d{4}) +(?P<nme>\d+\.\d{4}) ",

@@ -108,7 +108,7 @@ def test_a_file_is_current_where_it_would_be_made_the_same_way(work, data):
     assert state_of(data).current
     # These do not change what is predicted.
     assert state_of(data, "predict.batch=3", "train.workers=1", "data.skip_damaged=true").current
-    # Weights are fitted anew, and differ in their last digits.
+    # Weights are fitted again, and differ in their last digits.
     assert state_of(data, weight=1 - 1e-9).current
 
 

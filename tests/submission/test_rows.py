@@ -86,7 +86,7 @@ def test_line_feeds_with_or_without_carriage_return_are_right(end, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
-def test_rows_split_by_anything_else_are_a_defect_that_names_the_mend(end, tmp_path):
+def test_rows_split_by_anything_else_are_a_defect_that_names_the_fix(end, tmp_path):
     header, count, *_ = findings_of(end.join(LINES).encode(), tmp_path / "split.csv")
     assert header.startswith("header: line 1")
     assert "line feed" in header
@@ -127,7 +127,7 @@ def test_a_blank_line_is_a_defect_wherever_it_is(blank, tmp_path):
         assert any("row" in found for found in findings_of(text.encode(), tmp_path / "blank.csv"))
 
 
-def test_a_byte_order_mark_is_a_defect_that_names_the_mend(tmp_path):
+def test_a_byte_order_mark_is_a_defect_that_names_the_fix(tmp_path):
     (found,) = findings_of(b"\xef\xbb\xbf" + "\n".join(LINES).encode(), tmp_path / "marked.csv")
     assert "byte order mark" in found
 

@@ -1,5 +1,5 @@
 """`train` over run folders whose files were lost, damaged or mixed up: what can be made again is, with a line that says so; what
-cannot is a sentence with the mend; never a traceback, and never figures of another fold, split or config."""
+cannot is a sentence with the fix; never a traceback, and never figures of another fold, split or config."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_lost_metrics_are_written_again_from_the_checkpoint(run, train, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_measured_speed_is_measured_anew(run, train, damage):
+def test_the_measured_speed_is_measured_again(run, train, damage):
     path = run / "speed-cpu.json"
     for file in (run.parent.parent / "cache").glob("speed-*.json"):
         file.write_text("{")
@@ -115,7 +115,7 @@ def test_a_run_keeps_the_way_that_it_was_trained_in_and_a_new_one_takes_the_meas
 
 
 @pytest.mark.parametrize("damage", [empty, cut_short, garble, become_folder, become_pipe])
-def test_an_unfinished_fold_with_a_damaged_checkpoint_says_what_to_remove_and_then_trains_anew(run, train, damage):
+def test_an_unfinished_fold_with_a_damaged_checkpoint_says_what_to_remove_and_then_trains_again(run, train, damage):
     begin_again(run / "fold0")
     damage(run / "fold0/last.pt")
     assert_refused(train(), "fold0/last.pt", "remove it")

@@ -103,7 +103,7 @@ def test_two_processes_never_train_one_fold_and_ctrl_c_says_how_to_go_on(foldmar
     first.send_signal(signal.SIGINT)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130
-    assert "the same command goes on from what is finished" in said
+    assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert not list((workplace / "runs").rglob("*.partial"))
 
@@ -116,18 +116,18 @@ def test_a_loss_that_is_not_finite_names_its_pictures_and_can_be_gone_on_from(fo
     arguments = ["train", "--data-root", synthetic_root, "--name", "a", "--folds", "0", "--set"]
     done = foldmark(*arguments, settings)
     assert_refused(done, "the loss is", ".jpg", "train.lr_factor=")
-    epoch = int(re.search(r"it stands at epoch (\d+)", done.stderr).group(1))
+    epoch = int(re.search(r"its checkpoint is of epoch (\d+)", done.stderr).group(1))
     assert epoch < 4
     again = foldmark(*arguments, settings + " train.lr_factor=1e-5")
-    # Whether it can be saved is the net's affair; that it goes on from there, at that rate, is ours.
+    # Whether it can be saved depends on the model; resuming from there at that rate is guaranteed.
     rates = [float(row["lr"]) for row in csv.DictReader((workplace / "runs/a/fold0/metrics.csv").open())]
     assert again.returncode == 0, again.stderr
     assert rates == pytest.approx([10] * epoch + [1e-4] * (4 - epoch))
 
 
 def test_training_beats_the_mean_face(foldmark, synthetic_root, workplace):
-    """Untrained, the net gives the mean face; a few dozen steps must get well below that. In one look a face: cutting anew
-    pays only once the first look is good."""
+    """Untrained, the model predicts the mean face; a few dozen steps must get well below that. One pass a face:
+    cropping again pays only once the first prediction is good."""
     settings = (
         "model.name=cnn model.head=flat model.channels=[16,32,64] model.norm=true crop.size=48 augment.realign=0 "
         "predict.realign=0 train.epochs=30 train.batch=8 folds.count=2 train.validate_every=29"

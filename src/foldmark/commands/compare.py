@@ -28,7 +28,7 @@ def compare(session: Session, data: Data) -> None:
     )
     for variant in variants:
         if start := variant.run.config.train.start:
-            say(f"{variant.name} goes on from {start}, whose minutes come before its own.")
+            say(f"{variant.name} continues {start}; the minutes of {start} are not included.")
     _say_next(variants, best_blend)
 
 

@@ -1,7 +1,7 @@
 """What `make data` does: each set fetched or taken from where the user has it, checked, and put below DATA_ROOT.
 
 A set appears there whole or not at all. Until then everything is in `.make-data`, which the readers skip and which the next
-call goes on from.
+call resumes from.
 """
 
 import shutil
@@ -118,7 +118,7 @@ def _refuse_occupied(target: Path, source: Source) -> None:
 @contextmanager
 def _fetched(source: Source, address: str, work: Path, record: Path) -> Iterator[Path]:
     """The file or folder at an address. What was downloaded is recorded if the body finds it good, and deleted if it is
-    a BadArchive; after any other trouble the next call goes on from it."""
+    a BadArchive; after any other error the next call resumes it."""
     if not is_url(address):
         yield Path(address)
         return

@@ -21,7 +21,7 @@ from foldmark.core.files import digest, expand_user, write_text
 from foldmark.data.crops import cut
 from foldmark.data.decode import colour_photo, read_grey, read_photo
 from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
-from foldmark.ensemble.api import Looks, Predictor, load
+from foldmark.ensemble.api import CutFaces, Predictor, load
 from foldmark.runs.experiment import Session, Settings, find_trained
 from foldmark.show.overlay import PredictedFaces, draw_faces, draw_sheet, save_png
 from foldmark.show.terminal import say, say_made, show_progress
@@ -119,16 +119,16 @@ def picture_name(photo: str) -> str:
 
 
 def _predict_together(photos: list[PhotoSource], predictor: Predictor, skipped: dict[str, str]) -> Iterator[PhotoFaces]:
-    looked: list[tuple[PhotoSource, tuple[int, int], np.ndarray, Looks]] = []
+    cut_photos: list[tuple[PhotoSource, tuple[int, int], np.ndarray, CutFaces]] = []
     for source in photos:
         try:
             grey = read_photo(source.path) if source.upright else read_grey(source.path)
             boxes_px = find_faces(grey) if source.boxes_px is None else source.boxes_px
-            looked.append((source, grey.shape[::-1], boxes_px, predictor.cut(grey, boxes_px)))
+            cut_photos.append((source, grey.shape[::-1], boxes_px, predictor.cut(grey, boxes_px)))
         except ValueError as problem:
             skipped[source.name] = str(problem)
-    predictions = predictor.predict_all([looks for *_, looks in looked])
-    for (source, size, boxes_px, _), (points_px, std_px) in zip(looked, predictions, strict=True):
+    predictions = predictor.predict_all([faces for *_, faces in cut_photos])
+    for (source, size, boxes_px, _), (points_px, std_px) in zip(cut_photos, predictions, strict=True):
         yield PhotoFaces(source, size, boxes_px, points_px, std_px)
 
 

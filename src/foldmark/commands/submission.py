@@ -102,7 +102,7 @@ def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
     for folder in folders:
         folder.require_finished()
     configs = [folder.read_config(experiment.overrides) for folder in folders]
-    # A ledger that cannot be read should be told before anything is predicted.
+    # Report a ledger that cannot be read before anything is predicted.
     read_ledger(places.ledger)
     faces = pick_faces(data, configs[0])
     pick_format(data.set).require_points(faces.markup.count, folders[0].path)
@@ -127,7 +127,7 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     if len(ensemble.folders) > 1:
         _say_blend(list(experiment.members), ensemble.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in ensemble.configs) else ""
-    say(f"OOF figures of what the CSV is made from ({len(oof)} faces{joined}): {format_scores(oof.scores())}")
+    say(f"OOF scores of the models in the CSV ({len(oof)} faces{joined}): {format_scores(oof.scores())}")
     say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} values; {record_path(path).name} records its origin")
     chart = _write_uncertainty(path, oof, spread_px, data.test)
     fit = fit_ensemble(ensemble.folders, ensemble.blend.weights, ensemble.faces)

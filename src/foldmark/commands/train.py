@@ -61,7 +61,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     write_fit(run.folder.ensemble_file, fit_ensemble([run.folder], np.ones(1), run.faces))
     oof = read_oof(run.folder, run.faces)
     say(f"all out-of-fold faces ({len(oof)}): {format_scores(oof.scores())}")
-    say(f"for comparison, the mean training face laid into each box: {format_scores(score_mean_face(run, folds))}")
+    say(f"for comparison, the mean training face placed in each box: {format_scores(score_mean_face(run, folds))}")
     following = None if data.kind.test_list is None else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder.path} (metrics.csv, faces.png and checkpoints in each fold)", following)
 

@@ -43,7 +43,7 @@ class DataConfig(Section):
 
 
 class CropConfig(Section):
-    # Width and height in pixels of what the net sees; one number means a square.
+    # Width and height in pixels of what the model sees; one number means a square.
     size: Annotated[tuple[Side, Side], BeforeValidator(_pair)] = (128, 128)
     enlargement: float = Field(1.4, gt=0, le=4)  # longer side of the box times this is the side of the crop
     # The crop's centre below the box's, in longer sides of the box: a detector's box has the brows at its top, the chin below.
@@ -87,7 +87,7 @@ class AugmentConfig(Section):
     rotate: float = Field(15, ge=0, le=180)  # up to +- degrees
     scale: float = Field(0.1, ge=0, le=1)  # up to +- this share, log-uniform
     shift: Share = 0.05  # up to +- this share of the crop's side
-    realign: Share = 0.5  # share of the faces that are cut as prediction cuts them anew (predict.realign)
+    realign: Share = 0.5  # share of the faces that are cropped as predict.realign crops them
     flip: Share = 0.5  # probability
     brightness: Share = 0.2  # up to +- this share of full white
     contrast: Share = 0.3  # up to +- this share
@@ -100,7 +100,7 @@ class TrainConfig(Section):
     epochs: int = Field(6, ge=1, le=10_000)
     batch: int = Field(16, ge=2, le=4096)
     lr: float = Field(1e-3, gt=0, le=10)  # the highest, after warm-up
-    lr_factor: float = Field(1, gt=0, le=1)  # times the rate, to go on with a fold that diverged; no part of the run
+    lr_factor: float = Field(1, gt=0, le=1)  # times the rate, to resume a fold that diverged; no part of the run
     weight_decay: float = Field(0.05, ge=0, le=10)
     warmup: Share = 0.1  # share of the steps
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
@@ -118,7 +118,7 @@ class TrainConfig(Section):
 
 
 class PredictConfig(Section):
-    realign: int = Field(2, ge=0, le=10)  # times to cut the face anew where the prediction puts it, and predict again
+    realign: int = Field(2, ge=0, le=10)  # times to crop the face again around the prediction, and predict again
     flip: bool = True  # average with the flipped picture's prediction
     shift: Share = 0.0  # average with crops shifted by this share of their width towards each corner; 0: not
     twins: bool = True  # average a test face with that of its mirror twin, where the list has both
@@ -137,7 +137,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _settings_fit_each_other(self) -> "Config":
         if self.model.weights and self.train.start:
-            raise ValueError("model.weights, train.start: a net starts from one of them; set the other to null")
+            raise ValueError("model.weights, train.start: a model starts from one of them; set the other to null")
         if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
             raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
         return self

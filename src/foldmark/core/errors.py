@@ -1,5 +1,5 @@
-"""What is wrong with the user's input, told in one sentence."""
+"""An error in the user's input, in one sentence."""
 
 
 class UserError(Exception):
-    """One sentence that names the file or key and the mend; the command line prints it and exits with 2."""
+    """One sentence that names the file or key and the fix; the command line prints it and exits with 2."""

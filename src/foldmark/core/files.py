@@ -174,7 +174,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-_MENDS = {
+_FIXES = {
     errno.EDQUOT: "your quota on this disk is used up, nothing was changed; make room and run the same command again",
     errno.ENAMETOOLONG: "the name is too long for this disk; shorten it",
     errno.ELOOP: "a link on the way leads back to itself; remove that link",
@@ -184,7 +184,7 @@ _MENDS = {
 
 
 def explained(error: OSError, path: Path) -> Exception:
-    """The UserError for what the disk says about `path`, or `error` itself where the user cannot mend it."""
+    """The UserError for what the disk says about `path`, or `error` itself where the user cannot fix it."""
     code = error.errno
     if code == errno.ENOSPC:
         return UserError(f"{path}: the disk is full, nothing was changed; make room and run the same command again.")
@@ -194,8 +194,8 @@ def explained(error: OSError, path: Path) -> Exception:
         return UserError(f"{path}: a file stands where its folder should be; move that file away.")
     if code in (errno.EISDIR, errno.ENOTEMPTY):
         return UserError(f"{path}: a folder stands where this file should be; move that folder away.")
-    if code in _MENDS:
-        return UserError(f"{path}: {_MENDS[code]}.")
+    if code in _FIXES:
+        return UserError(f"{path}: {_FIXES[code]}.")
     return error
 
 
@@ -212,8 +212,8 @@ def read_kept(path: Path, parse: Callable[[bytes], Content], instead: str = "it 
         return None
 
 
-def read_record(path: Path, kind: type[Record], mend: str) -> Record:
-    """A JSON file that Foldmark wrote, as what it holds. Raises UserError that ends with the mend where it is damaged."""
+def read_record(path: Path, kind: type[Record], fix: str) -> Record:
+    """A JSON file that Foldmark wrote, as what it holds. Raises UserError that ends with the fix where it is damaged."""
     try:
         return kind.model_validate_json(read_bytes(path, 64 * MEGABYTE))
     except OSError as error:
@@ -221,4 +221,4 @@ def read_record(path: Path, kind: type[Record], mend: str) -> Record:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
-        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); {mend}.") from None
+        raise UserError(f"{path}: damaged ({place}: {problem['msg'].lower()}); {fix}.") from None

@@ -2,7 +2,7 @@
 
 An affine is a float64 (2, 3) matrix; a batch of them is (n, 2, 3). Points are (..., 2) as x, y with pixel centres at
 integers, so the first pixel spans -0.5 to 0.5 and a flip is x' = width - 1 - x. A name `a_to_b` maps points of frame a
-to frame b. Frames: `px` the original picture, `store` the enlarged crop kept on disk, `crop` what the net sees.
+to frame b. Frames: `px` the original picture, `store` the enlarged crop kept on disk, `crop` the model's input.
 """
 
 import numpy as np

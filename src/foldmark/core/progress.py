@@ -1,4 +1,4 @@
-"""How a lower package tells how far it is, without knowing who shows it: sentences by `logging`, counts by a Progress.
+"""How a lower package reports progress, without knowing who shows it: sentences by `logging`, counts by a Progress.
 
 A function that takes long takes `progress: Progress = no_progress` and counts like this:
 
@@ -17,7 +17,7 @@ Done = Callable[[int], None]
 
 class Progress(Protocol):
     """Opens a count of `what` up to `total` (None: unknown); the function it gives takes how many are done. in_bytes: of bytes,
-    from `start` on, because a download goes on where it broke off."""
+    from `start` on, because a download may resume."""
 
     def __call__(
         self, what: str, total: int | None, *, start: int = 0, in_bytes: bool = False

@@ -1,6 +1,6 @@
 """The crop store: every face cut out, greyed, scaled and kept as uint8 on disk, so that pictures are decoded once.
 
-A store crop is larger than what the net sees by a margin, so that augmentation can turn and shift it without running
+A store crop is larger than the model's crop by a margin, so that augmentation can turn and shift it without running
 into an edge. Its affine maps the original picture to the store crop exactly; the way back is the inverse.
 """
 
@@ -121,7 +121,7 @@ def open_store(
 
 
 def _read_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> dict[int, str] | None:
-    """What is damaged in a store that is there whole; None where there is none, or one that has to be built anew."""
+    """What is damaged in a store that is there whole; None where there is none, or one that has to be rebuilt."""
     # The notes are written last: where they are, the store is complete.
     if not notes.exists() and not pixels.exists():
         return None
@@ -132,12 +132,12 @@ def _read_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> 
     except (UserError, OSError):
         same = False
     if not same:
-        log.info("%s: not whole; the faces are cut out anew", pixels)
+        log.info("%s: incomplete; the faces are cropped again", pixels)
         return None
     # A picture may have become readable without being changed.
     jobs = _jobs(faces, config)
-    mended = any(_cut_one(jobs[row])[1] != problem for row, problem in stored.damaged.items())
-    return None if mended else stored.damaged
+    repaired = any(_cut_one(jobs[row])[1] != problem for row, problem in stored.damaged.items())
+    return None if repaired else stored.damaged
 
 
 def _bytes(faces: Faces, config: CropConfig) -> int:
@@ -175,7 +175,7 @@ def cut(picture: np.ndarray, window: tuple[int, int, int, int], size: tuple[int,
 
 
 def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample a store crop to `size` (width, height); beyond its edges the edge pixels go on."""
+    """Resample a store crop to `size` (width, height); beyond its edges the edge pixels repeat."""
     return cv2.warpAffine(store_crop, store_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -226,7 +226,7 @@ def store_window(box_px: np.ndarray, config: CropConfig) -> tuple[int, int, int,
 
 
 def window(box_px: np.ndarray, config: CropConfig, margin: float = 1.0) -> tuple[int, int, int, int]:
-    """The window (left, top, width, height) in the original picture that the net sees, times `margin` about its centre."""
+    """The window (left, top, width, height) in the original picture that the model sees, times `margin` about its centre."""
     if config.square:
         left, top, side = geometry.square_window(box_px, config.enlargement * margin, config.down)
         return left, top, side, side

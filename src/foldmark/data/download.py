@@ -1,4 +1,4 @@
-"""One download over HTTP that goes on where it broke off, and never joins parts of two files.
+"""One resumable download over HTTP that never joins parts of two files.
 
 In its folder, `archive.partial` holds the bytes so far, `archive.json` says what they are part of, and `archive` is there
 when all is.
@@ -85,11 +85,11 @@ class Described:
 
 
 class _Failed(Exception):
-    """Says what is wrong, without the URL, and what may mend it."""
+    """Says what is wrong, without the URL, and what may fix it."""
 
-    def __init__(self, problem: str, mend: str = "") -> None:
+    def __init__(self, problem: str, fix: str = "") -> None:
         super().__init__(problem)
-        self.mend = mend and f"{mend}, or "
+        self.fix = fix and f"{fix}, or "
 
 
 class _Broken(Exception):
@@ -112,9 +112,9 @@ def is_url(address: str) -> bool:
 
 
 def download(wanted: Wanted, instead: str, progress: Progress = no_progress) -> Received:
-    """Fetch a file, or go on with what an earlier call fetched of it, and verify it.
+    """Fetch a file, or resume an earlier call's download, and verify it.
 
-    Raises UserError, which names the URL and the mend, when it cannot be had or is another file than known; `instead`
+    Raises UserError, which names the URL and the fix, when it cannot be had or is another file than known; `instead`
     is how the user can do without this download. What arrived so far is kept for the next call, unless it is proved
     wrong.
     """
@@ -134,7 +134,7 @@ def download(wanted: Wanted, instead: str, progress: Progress = no_progress) -> 
             wanted.partial.replace(wanted.archive)
         return _verified(wanted)
     except _Failed as problem:
-        raise UserError(f"{wanted.url}: {problem}; {problem.mend}{instead}.") from None
+        raise UserError(f"{wanted.url}: {problem}; {problem.fix}{instead}.") from None
     except OSError as error:
         raise explained(error, wanted.folder) from error
 
@@ -153,7 +153,7 @@ def _receive_all(wanted: Wanted, progress: Progress) -> None:
             in_vain = in_vain + 1 if _size(wanted.partial) <= farthest else 0
             farthest = max(farthest, _size(wanted.partial))
             if in_vain >= len(wanted.waits):
-                raise _Failed(str(problem), "run the same command later, which goes on where it can") from None
+                raise _Failed(str(problem), "run the same command later to resume") from None
             log.info(f"{problem}; trying again in {wanted.waits[in_vain]:g} s")
             time.sleep(wanted.waits[in_vain])
 
@@ -213,7 +213,7 @@ def _append(response: HTTPResponse, wanted: Wanted, done: Done) -> None:
         while piece := _piece(response):
             received += len(piece)
             if received > wanted.limit:
-                raise _Failed(f"goes on beyond {wanted.limit / MEGABYTE:,.0f} MB, so it is not the data set")
+                raise _Failed(f"is larger than {wanted.limit / MEGABYTE:,.0f} MB, so it is not the data set")
             file.write(piece)
             file.flush()  # a killed process keeps what it showed
             done(received)
@@ -296,4 +296,4 @@ def _read_record(record: Path) -> dict[str, dict]:
         entries = json.loads(read_text(record))
         if all(isinstance(entry["size"], int) and isinstance(entry["sha256"], str) for entry in entries.values()):
             return entries
-    raise UserError(f"{record}: damaged; correct it, or delete it to record the digests anew.")
+    raise UserError(f"{record}: damaged; correct it, or delete it to record the digests again.")

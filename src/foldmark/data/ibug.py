@@ -21,7 +21,7 @@ TRAIN_XML = "labels_ibug_300W_train.xml"
 TEST_XML = "labels_ibug_300W_test_parsed.xml"
 LARGEST = 512 * MEGABYTE  # the published training list has 13
 
-# In these sources several faces of one photo are files of their own, told apart by a trailing number; in lfpw the
+# In these sources several faces of one photo are files of their own, distinguished by a trailing number; in lfpw the
 # number is the photo's name.
 SOURCES_WITH_FACE_NUMBERS = {"afw", "helen", "ibug"}
 
@@ -43,7 +43,7 @@ def find_ibug(data_root: Path) -> Path | None:
 def read_ibug(xml: Path, *, with_points: bool, markup: Markup = IBUG68) -> Faces:
     """Read a label file in dlib's XML format: each box is one face, in the order of the file.
 
-    Points are ordered by their name. Raises UserError, which names the file, the picture and the mend, for anything
+    Points are ordered by their name. Raises UserError, which names the file, the picture and the fix, for anything
     that is not a complete, finite annotation.
     """
     pictures, boxes, points, sizes = [], [], [], []

@@ -31,7 +31,7 @@ def find_imm(data_root: Path) -> Path | None:
 def read_imm(folder: Path) -> Faces:
     """Read all .asf files of a folder, by name. A face's box is its whole picture, its group the person.
 
-    Raises UserError, which names the file and the mend, for anything that is not a complete, finite annotation.
+    Raises UserError, which names the file and the fix, for anything that is not a complete, finite annotation.
     """
     files = sorted(folder.glob("*.asf"))
     if not files:

@@ -25,7 +25,7 @@ HASH_SIDE = 16
 # A thumbnail whose brightness varies less (standard deviation, of 255) is as good as blank: its hash would be noise.
 BLANK = 3
 # Bits of 256 in which two pictures may differ and still count as one photo. On the 5,132 pictures of the 300-W subset all 49
-# such pairs were one photo, rescaled, cropped or captioned anew; the first two strangers came at 42.
+# such pairs were one photo, rescaled, re-cropped or re-captioned; the first two strangers came at 42.
 ALIKE_BITS = 40
 
 

@@ -47,8 +47,8 @@ class DataSet:
 
     find: its folder below a root, None where it is not there. read: all its faces, with points, from that folder. label_file:
     the file without which the folder is not the whole set. folder: its name below DATA_ROOT when `make data` brings it.
-    lookalikes: photos that look alike are the same photo; where people sit before one wall, only equal bytes tell.
-    how_to_get: what to tell a user who does not have it.
+    lookalikes: photos that look alike are the same photo; where people sit before one wall, only equal bytes count.
+    how_to_get: advice for a user who does not have it.
     """
 
     markup: Markup

@@ -1,1 +1,1 @@
-"""The data doctor: what is wrong, odd or worth knowing about a data set before training."""
+"""The data doctor: errors, oddities and facts worth knowing about a data set before training."""

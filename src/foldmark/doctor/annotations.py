@@ -77,7 +77,7 @@ def broken_twins(faces: Faces, pairs: np.ndarray, widths_px: np.ndarray) -> list
 
 
 def _upright_start(faces: Faces) -> np.ndarray:
-    """The face whose proportions are the most usual, to start the mean from: a wrong one would lead it astray."""
+    """The face whose proportions are the most usual, to start the mean from: a wrong one would spoil it."""
     centred = faces.points_px - faces.points_px.mean(axis=1, keepdims=True)
     shapes = centred / np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1e-12)
     return np.median(shapes, axis=0)

@@ -43,7 +43,7 @@ def check_boxes(train: Faces, config: Config) -> list[Finding]:
     unsuited = (span < USUAL_SPAN[0]) | (span > USUAL_SPAN[1])
     listed = Counter(zip(train.pictures, map(tuple, train.boxes_px.tolist()), strict=True))
     cut_meaning = f"crop.enlargement={config.crop.enlargement:g} leaves a point out; the model learns it without seeing it" + (
-        ", and then sees the face cut anew (predict.realign)." if config.predict.realign else "."
+        ", and then sees the face cropped again (predict.realign)." if config.predict.realign else "."
     )
 
     def finding(check: str, level: str, mask: np.ndarray, meaning: str) -> Finding:
@@ -109,7 +109,7 @@ def check_annotations(train: Seen) -> tuple[list[Finding], dict[int, str]]:
             WARNING,
             list_reasons(faces, crossed),
             len(faces),
-            "points were set in the wrong order, or by a slip; look at the sheet.",
+            "points were set in the wrong order, or by mistake; look at the sheet.",
         ),
     ]
     odd = {row: f"NME {shape.nme[row]:.0f} %" for row in no_face}

@@ -1,4 +1,4 @@
-"""The data doctor: looks at everything before hours of training, for what is wrong, odd, or merely worth knowing."""
+"""The data doctor: checks everything before hours of training for errors, oddities and facts worth knowing."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass

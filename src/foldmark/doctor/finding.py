@@ -14,7 +14,7 @@ UNSAFE, WARNING, NOTE = "unsafe", "warning", "note"
 @dataclass(frozen=True)
 class Finding:
     """One check and what it found. level: what it means if there is anything in `found`, one text a face, picture or pair.
-    of: how many were looked at. meaning: what follows from it, and the mend."""
+    of: how many were looked at. meaning: what follows from it, and the fix."""
 
     check: str
     level: str

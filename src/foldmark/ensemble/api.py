@@ -48,7 +48,7 @@ class LoadedMember:
 
 
 @dataclass(frozen=True)
-class Looks:
+class CutFaces:
     """The faces of one picture, cut out: their crops for each member, and the longer sides (n, 1) of their boxes."""
 
     crops: list[Crops]
@@ -83,7 +83,7 @@ class Predictor:
         """
         return self.predict_all([self.cut(image, boxes)])[0]
 
-    def cut(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> Looks:
+    def cut(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> CutFaces:
         """The first half of `predict`: cut the faces out, so that those of many pictures can be predicted together."""
         boxes_px = np.asarray(boxes, np.float64)
         boxes_px = boxes_px.reshape(-1, 4) if boxes_px.size == 0 else boxes_px
@@ -93,23 +93,23 @@ class Predictor:
             raise ValueError("a box has no area, or is no place in a picture")
         grey = grey_photo(image)
         crops = [cut_crops(grey, boxes_px, member.config.crop) for member in self.members]
-        return Looks(crops, boxes_px[:, 2:].max(axis=1, keepdims=True, initial=0))
+        return CutFaces(crops, boxes_px[:, 2:].max(axis=1, keepdims=True, initial=0))
 
-    def predict_all(self, pictures: Sequence[Looks]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def predict_all(self, pictures: Sequence[CutFaces]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The second half: what `predict` gives for each picture, with all faces in common batches."""
-        counts = [len(looks.sides_px) for looks in pictures]
+        counts = [len(faces.sides_px) for faces in pictures]
         if not sum(counts):
             return [(np.zeros((0, self.markup.count, 2)), np.zeros((0, self.markup.count))) for _ in pictures]
         means_px, variances = [], []
         for index, member in enumerate(self.members):
-            crops = join_crops([looks.crops[index] for looks in pictures])
+            crops = join_crops([faces.crops[index] for faces in pictures])
             rows = np.arange(len(crops))
             parts = [predict_points(model, crops, rows, member.config, self.markup) for model in member.models]
             mean_px, variance = mean_of_folds(parts)
             means_px.append(mean_px)
             variances.append(variance)
         points_px, spread_px = blend_members(means_px, variances, [member.weight for member in self.members])
-        std_px = self.calibration.std_for_sides(spread_px, np.concatenate([looks.sides_px for looks in pictures]))
+        std_px = self.calibration.std_for_sides(spread_px, np.concatenate([faces.sides_px for faces in pictures]))
         ends = np.cumsum(counts)[:-1]
         return list(zip(np.split(points_px, ends), np.split(std_px, ends), strict=True))
 

@@ -1,4 +1,4 @@
-"""How far off a point may be: how much an ensemble's looks disagree about it, calibrated by what such disagreement meant for
+"""How far off a point may be: how much an ensemble's predictions disagree about it, calibrated on the errors of
 out-of-fold (OOF) predictions."""
 
 from dataclasses import dataclass

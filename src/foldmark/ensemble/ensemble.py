@@ -33,15 +33,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Predicting:
-    """How to predict: on which device, with which folder for the crops, from kept predictions or anew."""
+    """How to predict: on which device, with which folder for the crops, and whether to use kept predictions."""
 
     device: torch.device
     cache: Path
-    anew: bool = False
+    use_kept: bool = True
 
 
 def ensemble_points(members: list[Member], faces: Faces, how: Predicting, progress: Progress = no_progress) -> Prediction:
-    """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members and their looks lie from the ensemble,
+    """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members' TTA predictions lie from the ensemble,
     root mean square, on average over the folds. Raises UserError if a test picture is damaged."""
     means_px, variances = [], []
     twins, count = find_twins(faces), 0
@@ -77,7 +77,7 @@ def _predict_fold(fold: FoldFolder, config: Config, faces: Faces, store: CropSto
     """The prediction of one fold's model; kept beside it, because predicting takes longer than reading."""
     sha256 = file_sha256(fold.checkpoint) if fold.checkpoint.is_file() else ""
     made_from = np.array([store.file.name, config.predict.model_dump_json(), sha256])
-    kept = None if how.anew else read_kept(fold.test_predictions, lambda content: _parse_kept(content, made_from))
+    kept = read_kept(fold.test_predictions, lambda content: _parse_kept(content, made_from)) if how.use_kept else None
     if kept:
         return kept
     model = load_model(fold.checkpoint, config, faces.markup.count, how.device)

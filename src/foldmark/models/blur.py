@@ -28,13 +28,13 @@ class BlurPool(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         channels = maps.shape[1]
-        # The edge's own values go on: zeros would darken the rim.
+        # Repeat the edge values: zeros would darken the rim.
         padded = functional.pad(maps, self.padding, mode="replicate")
         return functional.conv2d(padded, self.kernel.expand(channels, 1, -1, -1), stride=2, groups=channels)
 
 
 class BlurredConv(nn.Conv2d):
-    """A square conv that sees its input blurred and halved; its weights bear the names of the plain conv's."""
+    """A square conv that sees its input blurred and halved; its weights have the names of the plain conv's."""
 
     def __init__(self, conv: nn.Conv2d, taps: int) -> None:
         side, padding = conv.kernel_size[0], conv.padding[0]

@@ -26,17 +26,17 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
     """The state in that file, None if there is no such file. Raises UserError for a file that is damaged or unsafe."""
     if not path.exists():
         return None
-    mend = "remove it and run the same command again"
+    fix = "remove it and run the same command again"
     # Reading a pipe would wait for ever.
     if not path.is_file():
-        raise UserError(f"{path}: is not a file; {mend}.")
+        raise UserError(f"{path}: is not a file; {fix}.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         reason = "holds more than plain tensors" if isinstance(error, pickle.UnpicklingError) else "is damaged"
-        raise UserError(f"{path}: {reason}, so it is not loaded; {mend}.") from None
+        raise UserError(f"{path}: {reason}, so it is not loaded; {fix}.") from None
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no training state, so it is not loaded; {mend}.")
+        raise UserError(f"{path}: holds no training state, so it is not loaded; {fix}.")
     return state
 
 

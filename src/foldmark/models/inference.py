@@ -1,4 +1,4 @@
-"""Points for faces: the model's prediction in the crop, the crop cut anew where the prediction puts the face, test-time
+"""Points for faces: the model's prediction in the crop, cropping again around the predicted face, test-time
 augmentation (TTA), and the way back to the original picture."""
 
 import numpy as np
@@ -18,8 +18,8 @@ def predict_points(
     """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets, and spread_px
     (len(rows), k): how far the predictions that were averaged lie from their mean, root mean square.
 
-    realign: the detector's boxes scatter and faces tilt, so the face is cut anew with the turn, scale and place that lay
-    the prediction onto the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
+    realign: the detector's boxes scatter and faces tilt, so the face is cropped again with the turn, scale and place that align
+    the prediction to the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
     flip, shift: TTA, the mean with the predictions for the flipped crop and for crops that are shifted a little towards each
     corner.
     """

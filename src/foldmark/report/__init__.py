@@ -1,1 +1,1 @@
-"""What is said of a run: numbers, faces, figures, pages."""
+"""Reports about runs: numbers, faces, figures, pages."""

@@ -19,7 +19,7 @@ from foldmark.submission.record import record_path
 
 
 def score_mean_face(run: Run, folds: Sequence[int]) -> dict[str, float]:
-    """The scores of the mean training face laid into each box, on the held-out faces of these folds: what knowing only the
+    """The scores of the mean training face placed in each box, on the held-out faces of these folds: what knowing only the
     boxes gives, and what a model has to beat."""
     rows = [run.held_out_rows(fold) for fold in folds]
     points_px = [

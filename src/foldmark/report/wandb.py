@@ -35,7 +35,7 @@ FACES_PER_SECOND = 20  # at least, into a table; slower counts as hanging
 
 @dataclass(frozen=True)
 class Group:
-    """An experiment's group of W&B runs: its name, the mode, and what every run of it bears."""
+    """An experiment's group of W&B runs: its name, the mode, and the notes and tags of its runs."""
 
     experiment: str
     mode: str = "offline"
@@ -44,7 +44,7 @@ class Group:
     job: str = "train"
 
     def start(self, name: str, settings: dict, folder: Path) -> Tracker:
-        """Start a run of the group, or go on with the one whose id `folder` holds."""
+        """Start a run of the group, or resume the one whose id `folder` holds."""
         return start(RunInfo(self.experiment, name, self.job, settings, folder, self.notes, self.tags), self.mode)
 
 

@@ -58,7 +58,7 @@ class Run:
 
 
 def open_run(places: Places, name: str, config: Config, data: Data, progress: Progress = no_progress) -> Run:
-    """Make the run folder of this experiment, or open it to go on. Raises UserError if it was made with another config or other
+    """Make the run folder of this experiment, or open it to resume. Raises UserError if it was made with another config or other
     data."""
     folder = RunFolder(places.run(name))
     if folder.config_file.exists():
@@ -92,7 +92,7 @@ def _open_crops(faces: Faces, config: Config, places: Places, progress: Progress
     """The crops of these faces. Raises UserError for damaged pictures, unless the config leaves them out."""
     store = open_store(faces, config.crop, places.cache, progress=progress)
     if not config.data.skip_damaged:
-        refuse_damaged(faces, store, 'mend or remove these faces, or leave them out with SET="data.skip_damaged=true".')
+        refuse_damaged(faces, store, 'fix or remove these faces, or leave them out with SET="data.skip_damaged=true".')
     return store
 
 

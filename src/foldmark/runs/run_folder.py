@@ -5,7 +5,7 @@ split.csv            which face is in which fold
 environment.json     versions, revision, machine
 ensemble.json        calibration of the uncertainty, when folds are finished (ensemble/fit.py)
 fold0/metrics.csv    a row an epoch; W&B shows the same
-fold0/last.pt        the state to go on from; of a finished fold, its final model
+fold0/last.pt        the state to resume from; of a finished fold, its final model
 fold0/previous.pt    the state before, until the fold is finished
 fold0/oof.npz        out-of-fold (OOF) predictions: pictures (n,), boxes_px (n, 4), points_px (n, k, 2), spread_px (n, k)
 fold0/summary.json   the fold's figures; a fold is finished when this file is there
@@ -88,7 +88,7 @@ class FoldFolder:
                 return metrics
         except (OSError, ValueError):
             pass
-        raise UserError(f"{self.metrics_file}: is missing or damaged; run make train again, which writes it anew.")
+        raise UserError(f"{self.metrics_file}: is missing or damaged; run make train again, which writes it again.")
 
     def best_epoch(self) -> tuple[int, float]:
         """The epoch with the lowest held-out NME, and that NME in percent. No model of it is kept: chosen on the held-out faces,

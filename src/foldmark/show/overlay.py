@@ -11,7 +11,7 @@ from foldmark.core import geometry
 from foldmark.core.files import write_bytes
 from foldmark.core.markup import IBUG68, Markup
 
-# Blue and orange of the Okabe-Ito palette, lightened: told apart with any colour vision and on any skin.
+# Blue and orange of the Okabe-Ito palette, lightened: distinguishable with any colour vision and on any skin.
 TRUTH_RGB = (86, 180, 233)
 PREDICTION_RGB = (255, 159, 28)
 OUTLINE_RGB = (20, 20, 20)

@@ -46,7 +46,7 @@ def say(text: object) -> None:
 
 
 def say_made(what: object, next_step: str | None = None) -> None:
-    """The end of a command: what was made and where, and the command that people run next."""
+    """The last message of a command: what was made and where, and the command that people run next."""
     say(f"made: {what}")
     if next_step:
         say(f"Next: {next_step}")

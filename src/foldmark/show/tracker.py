@@ -30,7 +30,7 @@ UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkp
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a W&B run is about. Its id is kept in `folder`, so that a resumed fold goes on with the same run."""
+    """What a W&B run is about. Its id is kept in `folder`, so that a resumed fold continues the same run."""
 
     experiment: str  # the group of its folds
     name: str
@@ -118,7 +118,7 @@ class Tracker:
 
 
 def start(run: RunInfo, mode: str = "offline") -> Tracker:
-    """Start a W&B run under wandb/ in the current folder, or go on with the one whose id its folder holds.
+    """Start a W&B run under wandb/ in the current folder, or resume the one whose id its folder holds.
 
     `mode` is offline, online or disabled; the environment variable WANDB_MODE replaces the default, offline. Online
     without a login or a network becomes offline. Raises UserError for any other mode.

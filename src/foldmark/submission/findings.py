@@ -7,15 +7,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Finding:
-    """One class of defect: its name, what is wrong and where (the first place in full), and the mend."""
+    """One class of defect: its name, what is wrong and where (the first place in full), and the fix."""
 
     defect: str
     problem: str
-    mend: str
+    fix: str
 
     @property
     def sentence(self) -> str:
-        return f"{self.problem}; {self.mend}"
+        return f"{self.problem}; {self.fix}"
 
 
 def spans(numbers: np.ndarray | list[int], most: int = 5) -> str:

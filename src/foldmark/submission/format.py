@@ -126,7 +126,7 @@ class Format:
 
     def _name_faces(self, finding: FaceFinding, faces: Faces) -> Finding:
         more = f" ({len(finding.rows)} faces: {self._rows_of(finding.rows)})" if len(finding.rows) > 1 else ""
-        return Finding(finding.defect, f"{self.name_face(finding.rows[0], faces)}: {finding.problem}{more}", finding.mend)
+        return Finding(finding.defect, f"{self.name_face(finding.rows[0], faces)}: {finding.problem}{more}", finding.fix)
 
     def _rows_of(self, faces: np.ndarray) -> str:
         rows = (faces[:, None] * self.rows_per_face + np.arange(self.rows_per_face)).ravel()

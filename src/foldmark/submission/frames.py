@@ -11,7 +11,7 @@ from foldmark.core.faces import Faces
 from foldmark.data.crops import window
 
 # Mean distance of a twin's points, mirrored back, from the picture's, in units of the box's longer side. The largest of 358
-# real pairs, predicted by one net without averaging over flips, is 0.029.
+# real pairs, predicted by one model without averaging over flips, is 0.029.
 TWINS_APART = 0.05
 
 # Of a face in its box, in units of the box's longer side: means over the predictions for 716 real test faces.
@@ -23,14 +23,14 @@ COURSE_CROP = CropConfig(size=(224, 224), enlargement=1.0, square=False)
 
 @dataclass(frozen=True)
 class Frame:
-    """What is wrong with points if they are in this frame, the mend, and points_px (n, k, 2) once that is undone.
+    """What is wrong with points if they are in this frame, the fix, and points_px (n, k, 2) once that is undone.
 
     single: whether one face alone may be in it, not only the file as a whole.
     """
 
     defect: str
     problem: str
-    mend: str
+    fix: str
     points_px: np.ndarray
     single: bool = True
 
@@ -38,7 +38,7 @@ class Frame:
 def list_frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: CropConfig) -> list[Frame]:
     """The frames that points (n, k, 2) of these faces could be in by mistake, the likelier first.
 
-    sizes_px: (n, 2) of the pictures, NaN where unknown. crop: how the nets' crops were cut.
+    sizes_px: (n, 2) of the pictures, NaN where unknown. crop: how the models' crops were cut.
     """
     corners, sides = faces.boxes_px[:, None, :2], faces.boxes_px[:, None, 2:]
     from_crop = geometry.invert(_px_to_crop(faces, crop))
@@ -91,7 +91,7 @@ def list_frames(points: np.ndarray, faces: Faces, sizes_px: np.ndarray, crop: Cr
         ]
 
 
-def _some_crop(points: np.ndarray, faces: Faces, mend: str) -> Frame:
+def _some_crop(points: np.ndarray, faces: Faces, fix: str) -> Frame:
     """The frame of a crop of unknown size, in which all faces lie about alike, whatever their boxes."""
     centres = points.mean(axis=1)
     spreads = np.sqrt(np.square(points - centres[:, None]).sum(axis=2).mean(axis=1))
@@ -100,7 +100,7 @@ def _some_crop(points: np.ndarray, faces: Faces, mend: str) -> Frame:
     in_box = (points - centre) / spread * USUAL_SPREAD + USUAL_CENTRE
     points_px = middles[:, None] + in_box * faces.boxes_px[:, 2:].max(axis=1)[:, None, None]
     problem = f"the points look like those of a crop about {2 * centre[0]:.3g} wide"
-    return Frame("crop pixels", problem, mend, points_px, single=False)
+    return Frame("crop pixels", problem, fix, points_px, single=False)
 
 
 def split_wrong_twins(
@@ -129,7 +129,7 @@ def split_wrong_twins(
 
 
 def _px_to_crop(faces: Faces, crop: CropConfig) -> np.ndarray:
-    """The affine (n, 2, 3) from each picture to the crop that a net of this config first sees."""
+    """The affine (n, 2, 3) from each picture to the crop that a model of this config first sees."""
     affines = []
     for box_px in faces.boxes_px:
         left, top, width, height = window(box_px, crop)

@@ -79,7 +79,7 @@ def read_ledger(path: Path) -> Ledger:
         lacking = [column for column in COLUMNS if column not in header]
         if lacking or len(set(header)) < len(header):
             what = f"lacks {', '.join(lacking)}" if lacking else "names a column twice"
-            raise UserError(f"{path}, line 1: {what}; columns are {', '.join(COLUMNS)}, separated by commas: mend that line.")
+            raise UserError(f"{path}, line 1: {what}; columns are {', '.join(COLUMNS)}, separated by commas: fix that line.")
         for fields in reader:
             if fields:
                 rows.append(_checked(fields, header, rows, f"{path}, line {reader.line_num}"))
@@ -126,8 +126,8 @@ def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
         row = ledger.row(csv_file)
         if row is None:
             noted = ", ".join(row["file"] for row in ledger.rows)
-            mend = f"it has {noted}; name one of these with FILE=..." if noted else "it has no row yet; run make csv first."
-            raise UserError(f"{csv_file}: not in {path}, where make csv notes each file: {mend}")
+            fix = f"it has {noted}; name one of these with FILE=..." if noted else "it has no row yet; run make csv first."
+            raise UserError(f"{csv_file}: not in {path}, where make csv notes each file: {fix}")
         if not csv_file.is_file():
             raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
         if not file_sha256(csv_file).startswith(row["sha256"]):

@@ -16,7 +16,7 @@ from foldmark.data.twins import picture_sizes, twin_pairs
 from foldmark.submission.frames import USUAL_SPREAD, Frame, list_frames, split_wrong_twins
 
 # Limits of a face against its box, in units of the box's longer side. The truth of all 4,416 training faces lies within the
-# bounds in brackets; the limits leave room for weak nets, not for wrong axes, frames or boxes.
+# bounds in brackets; the limits leave room for weak models, not for wrong axes, frames or boxes.
 FARTHEST_CENTRE = 0.5  # of the mean point from the box centre (0.002 to 0.265; on average 0.003 left, 0.054 below)
 SPREAD = (0.12, 0.8)  # root mean square distance of the points from their mean (0.266 to 0.482)
 FARTHEST_POINT = 1.5  # of any point from the box centre (the face's farthest: 0.445 to 0.897)
@@ -29,12 +29,12 @@ MIRRORING = "mirror a twin's points with x' = width - 1 - x and swap the left wi
 
 @dataclass(frozen=True)
 class FaceFinding:
-    """One class of defect of some faces: rows (m,) of the test list, the defect's name, what is wrong, and the mend."""
+    """One class of defect of some faces: rows (m,) of the test list, the defect's name, what is wrong, and the fix."""
 
     rows: np.ndarray
     defect: str
     problem: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of plausibility: which faces (n,) break it, the defect's name, what is wrong, with the value measured, the mend."""
+    """A rule of plausibility: which faces (n,) break it, the defect's name, what is wrong, with the value measured, the fix."""
 
     broken: np.ndarray
     defect: str
     problem: str
-    mend: str
+    fix: str
     measured: np.ndarray
 
 
 def find_implausible(points_px: np.ndarray, faces: Faces, crop: CropConfig) -> list[FaceFinding]:
     """What is wrong with predictions (n, k, 2) for these faces. Faces with a value that is not finite are not judged.
 
-    crop: how the nets' crops were cut, for points that were left in crop pixels.
+    crop: how the models' crops were cut, for points that were left in crop pixels.
     """
     sizes_px = picture_sizes(faces)
     rules = _rules(_shapes(points_px, faces))
@@ -84,7 +84,7 @@ def find_implausible(points_px: np.ndarray, faces: Faces, crop: CropConfig) -> l
     for rule in rules:
         rows = np.flatnonzero(rule.broken & unexplained)
         if len(rows):
-            findings.append(FaceFinding(rows, rule.defect, rule.problem.format(rule.measured[rows[0]]), rule.mend))
+            findings.append(FaceFinding(rows, rule.defect, rule.problem.format(rule.measured[rows[0]]), rule.fix))
             unexplained[rows] = False
     return findings + twins
 
@@ -189,7 +189,7 @@ def _explain_twins(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, un
     """Which mirror twins' points were not, or only half, mirrored."""
     findings, implausible = [], unexplained.copy()
     pairs = twin_pairs(faces)
-    # Where both are implausible, their frame or their net is wrong, not their mirroring.
+    # Where both are implausible, their frame or their model is wrong, not their mirroring.
     pairs = pairs[~implausible[pairs].all(axis=1)]
     for problem, wrong in split_wrong_twins(points_px, faces, sizes_px, pairs):
         # The implausible one is to blame; of two plausible ones, the twin.
@@ -201,4 +201,4 @@ def _explain_twins(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, un
 
 
 def _in_frame(rows: np.ndarray, frame: Frame) -> FaceFinding:
-    return FaceFinding(rows, frame.defect, f"{frame.problem}: with that undone they fit the box", frame.mend)
+    return FaceFinding(rows, frame.defect, f"{frame.problem}: with that undone they fit the box", frame.fix)

@@ -66,7 +66,7 @@ def verify(csv: Path, data: Data, session: Session, progress: Progress = no_prog
     if problems:
         raise UserError(f"{csv}: cannot be rebuilt, because {', '.join(problems)}; restore what is gone, or run make csv again.")
     device = pick_device(session.device)
-    how = Predicting(device, session.places.cache, anew=True)
+    how = Predicting(device, session.places.cache, use_kept=False)
     points_px, _ = ensemble_points(members_of(record.experiments, session.places), data.test, how, progress)
     experiments = ", ".join(f"{len(experiment.folds)} of {experiment.name}" for experiment in record.experiments)
     made_from = f"what its checkpoints give ({experiments}; {len(data.test)} faces)"

@@ -107,8 +107,8 @@ class Rows:
         """What is wrong with the form of the rows for so many faces, a finding a kind of defect."""
         label, keys = self.layout.label, self.layout.keys
         if len(self.texts) != len(keys):
-            mend = f"{faces:,} faces need {len(keys) // faces:,} each, one a line, after the header."
-            yield Finding("count", f"{len(self.texts):,} of {len(keys):,} rows are there", mend)
+            fix = f"{faces:,} faces need {len(keys) // faces:,} each, one a line, after the header."
+            yield Finding("count", f"{len(self.texts):,} of {len(keys):,} rows are there", fix)
         numbers = "a finite number" if self.layout.value_count == 1 else f"{self.layout.value_count} finite numbers"
         known = f"{label}s run from 0 to {keys[-1]}." if self.layout.numbered else "use the pictures of the test list."
         second = "{label} {key} is there a second time where {label} {expected} belongs"
@@ -125,9 +125,9 @@ class Rows:
             (label, self.unknown, "{label} {key} is not on the test list", known),
             ("non-finite", self.not_finite, "{label} {key} is {values!r}", f"write {numbers} in pixels."),
         ]
-        for defect, wrong, problem, mend in kinds:
+        for defect, wrong, problem, fix in kinds:
             if wrong:
-                yield Finding(defect, self._describe(problem, wrong), mend)
+                yield Finding(defect, self._describe(problem, wrong), fix)
         if self.missing:
             yield Finding("missing", self._describe_missing(), f"give each {label} once.")
 
@@ -170,7 +170,7 @@ def read_lines(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; `make csv` writes it anew.") from None
+        raise UserError(f"{path}: not a text file; `make csv` writes it again.") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 
@@ -181,11 +181,11 @@ def find_header_defect(lines: list[str], header: str) -> Iterator[Finding]:
     if first == header:
         return
     if OTHER_LINE_ENDS.search(first):
-        mend = "end each line with a line feed, as Unix and Windows do."
+        fix = "end each line with a line feed, as Unix and Windows do."
     elif first.startswith("\ufeff"):
-        mend = "save it as UTF-8 without a byte order mark."
+        fix = "save it as UTF-8 without a byte order mark."
     elif first.startswith("#"):
-        mend = "np.savetxt puts the # there unless comments=''."
+        fix = "np.savetxt puts the # there unless comments=''."
     else:
-        mend = "nothing else may stand there."
-    yield Finding("header", f"line 1 is {first[:SHOWN]!r} and must be {header!r}", mend)
+        fix = "nothing else may stand there."
+    yield Finding("header", f"line 1 is {first[:SHOWN]!r} and must be {header!r}", fix)

@@ -60,7 +60,7 @@ def write_synthetic_imm(
     of its files.
 
     Views are 1 neutral, 2 happy, 3 and 4 turned by about 30 degrees to the person's right and left, 5 lit by a spot from the
-    person's left, 6 free. The note `SYNTHETIC.txt` tells the set from the real one. The same seed gives the same bytes whatever
+    person's left, 6 free. The note `SYNTHETIC.txt` marks the set as synthetic. The same seed gives the same bytes whatever
     the number of worker processes (default: one per core). A set that is there already is left as it is, and an interrupted
     call leaves nothing that looks complete. Raises UserError where something else stands in its place.
     """
@@ -99,7 +99,7 @@ def sample_imm_geometry(view: int, identity: np.random.Generator, moment: np.ran
 
 def draw_imm_face(seed: int, person: int, view: int) -> tuple[str, np.ndarray, np.ndarray]:
     """The person's letter (m or f), the picture uint8 (480, 640, 3) RGB and its landmarks (58, 2) in pixels."""
-    # Begun anew for each view, so that the person stays the same.
+    # The same for each view, so that the person stays the same.
     identity, moment = np.random.default_rng([seed, person, 0]), np.random.default_rng([seed, person, view])
     sex = "f" if identity.random() < FEMALE_SHARE else "m"
     head, camera = sample_imm_geometry(view, identity, moment)

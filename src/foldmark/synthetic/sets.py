@@ -26,7 +26,7 @@ NOTICE = """\
 
 
 def load_data(root: Path, kind: str, cache: Path, progress: Progress = no_progress) -> Data:
-    """The real set of this kind below `root`, or else the synthetic one; `Data.synthetic` tells which. Raises UserError for
+    """The real set of this kind below `root`, or else the synthetic one; `Data.synthetic` is true for it. Raises UserError for
     an unknown kind, and where there is neither."""
     return find_data(root, kind) or make_synthetic_data(kind, cache, progress)
 
@@ -44,5 +44,5 @@ def make_synthetic_data(kind: str, cache: Path, progress: Progress = no_progress
 
 
 def synthetic_notice(root: Path, data: Data) -> str:
-    """What to tell the user, in several lines, when a command works with synthetic faces."""
+    """The banner, in several lines, of a command that works with synthetic faces."""
     return NOTICE.format(root=root, how_to_get=data.kind.how_to_get)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width, height
 
-# Of the turn, scale and shift that a face keeps when it is cut anew: what a first prediction gets wrong.
+# Share of turn, scale and shift that remains when a face is cropped again: the error of a first prediction.
 REALIGNED_STRENGTH = 0.4
 
 
@@ -72,7 +72,7 @@ class TrainingFaces:
     points_crop float32 (k, 2).
 
     The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact. A share
-    of the faces is laid onto the mean face by their true points, roughly, as prediction does when it cuts a face anew.
+    of the faces is roughly aligned to the mean face by their true points, as prediction does when it crops a face again.
     """
 
     def __init__(self, run: Run, data: FoldData) -> None:

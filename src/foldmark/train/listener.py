@@ -1,4 +1,4 @@
-"""Who is told how a fold's training goes. The command decides who listens: the terminal, W&B, the sheet of faces."""
+"""Listeners to a fold's training. The command decides who listens: the terminal, W&B, the sheet of faces."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Listener(Protocol):
-    """What `train_fold` tells, in this order: begin, for each epoch its batches and its end, end."""
+    """The calls of `train_fold`, in this order: begin, for each epoch its batches and its end, end."""
 
     def begin(self, epochs_done: int) -> None:
         """Training starts; so many epochs were done before, by another process."""
@@ -22,5 +22,5 @@ class Listener(Protocol):
 
     def end(self, summary: dict) -> None:
         """Training is over: the fold's figures. Its checkpoint, metrics and OOF predictions are written; its summary.json, which
-        marks it as finished, is written when all have been told."""
+        marks it as finished, is written after all listeners return."""
         return

@@ -122,8 +122,8 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
 
 
 def diverged(run: Run, fold: int, epoch: int, what: str) -> UserError:
-    mend = 'go on at a lower rate with SET="train.lr_factor=0.3"'
-    return UserError(f"{run.fold(fold).path}: {what}; it stands at epoch {epoch}: {mend}.")
+    fix = 'resume at a lower rate with SET="train.lr_factor=0.3"'
+    return UserError(f"{run.fold(fold).path}: {what}; its checkpoint is of epoch {epoch}: {fix}.")
 
 
 def in_one_pass(config: Config) -> Config:
