@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +80,11 @@ class Project:
     faces: list[Face]
     test: list[Face]
     oracle: Oracle
+    noted: dict[str, set[tuple[float, float]]] = field(default_factory=dict)  # figures that the ledger may hold, by experiment
+    edited: dict[str, bytes] = field(default_factory=dict)  # competition files that were edited, by experiment
     checked: int = 0  # figures that a command printed and the oracle confirmed
-
-    def __post_init__(self) -> None:
-        self.noted: dict[str, set[tuple[float, float]]] = {}
-        self.edited: dict[str, bytes] = {}
+    uploads: int = 0
+    refusals: list[str] = field(default_factory=list)
 
     def run(self, name: str) -> Path:
         return self.folder / "runs" / name
@@ -121,13 +121,13 @@ class Project:
         self.csv(name).write_text("\n".join(lines) + "\n")
         self.edited[name] = self.csv(name).read_bytes()
 
-    def experiment(self, command: str, name: str, *more: str, kill: tuple[int, bool] | None = None) -> None:
+    def experiment(self, command: str, name: str, *more: str, kill: int | None = None) -> None:
         """Run train, csv or submit for an experiment, perhaps killed, and check what it did."""
         seen = self._seen_before() if command == "train" else {}
         self.received.unlink(missing_ok=True)
         arguments = (*EXPERIMENTS[name], "--wandb", "disabled", *more)
         try:
-            with killed_at(kill[0], after=kill[1]) if kill else killed_at(-1, after=False):
+            with killed_at(abs(kill or 0), after=(kill or 0) > 0):
                 done = self.foldmark(command, *arguments)
         except Killed:
             done = None
@@ -158,6 +158,7 @@ class Project:
         sentences = [line for line in done.stderr.splitlines() if line.startswith("foldmark: ")]
         assert (done.returncode, len(sentences)) in ((0, 0), (2, 1)), done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+        self.refusals += sentences
 
     def _seen_before(self) -> dict[Path, frozenset[str]]:
         """The photos that the checkpoints of each fold have seen."""
@@ -267,6 +268,7 @@ class Project:
         """What Kaggle's tool was given is the file that lies there, and that is of the folds as they are, or was edited and is
         forced."""
         if self.received.exists():
+            self.uploads += 1
             assert self.received.read_bytes() == self.csv(name).read_bytes()
             if not (forced and self.edited.get(name) == self.received.read_bytes()):
                 self._check_csv(name)
