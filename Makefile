@@ -75,7 +75,7 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
 
-soak: setup ## the tests that take chances: 21,000 generated bad inputs, damaged files, histories of work, and a run killed at 100 moments
+soak: setup ## the tests that take chances: generated bad inputs, damaged files, histories of work, kills
 	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/train/test_crash.py tests/faults
 
 lint: setup ## check style, types and the order of the packages

@@ -212,7 +212,7 @@ class Project:
             if "  epoch " in line or line.startswith("not compared: "):
                 continue
             kinds = {kind: match for kind, pattern in LINES.items() if (match := re.match(pattern, line))}
-            assert kinds or not re.search(r"NME \d|\d\.\d+ %", line), f"the oracle does not know this line: {line}"
+            assert kinds or not re.search(r"NME \d+\.\d|\d\.\d+ %", line), f"the oracle does not know this line: {line}"
             for kind, match in kinds.items():
                 found = match.groupdict()
                 expected = self._expected(kind, found, found.get("name") or (made if kind in ("csv", "blend") else run), folds)
