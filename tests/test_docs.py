@@ -10,7 +10,7 @@ import yaml
 
 import foldmark
 from foldmark.cli import app
-from foldmark.core.config import valid_keys
+from foldmark.core.config import list_keys
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = sorted(
@@ -30,7 +30,7 @@ EXAMPLES = {"configs/mine.yaml", "mine"}
 IN_RUN_FOLDERS = {"config.yaml"}
 # Files with these endings are the checkout's, so their bare names must be there, too.
 OURS = {".py", ".md", ".yaml", ".yml", ".toml", ".lock", ".svg"}
-SECTIONS = "|".join(key for key in valid_keys() if "." not in key)
+SECTIONS = "|".join(key for key in list_keys() if "." not in key)
 
 
 def test_the_readme_stays_short():
@@ -109,7 +109,7 @@ def test_config_keys_are_valid(document):
     lines = code(document)
     keys = {key for line in lines for key in re.findall(rf"(?<![\w./-])((?:{SECTIONS})\.[a-z_]+)(?![\w./(-])", line)}
     keys |= {f"{one}.{key}" for line in lines for one, key in re.findall(rf"\b({SECTIONS}): \{{(\w+):", line)}
-    assert not [key for key in keys if key not in valid_keys() and Path(key).suffix not in OURS | {".csv", ".json"}]
+    assert not [key for key in keys if key not in list_keys() and Path(key).suffix not in OURS | {".csv", ".json"}]
 
 
 def test_messages_in_troubleshooting_are_those_of_the_code():

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from foldmark.core.config import Config, CropConfig, config_text
+from foldmark.core.config import Config, CropConfig, format_config
 from foldmark.core.config_file import load_config
 from foldmark.core.errors import UserError
 from foldmark.data.folds import group_faces, make_folds, read_split, write_split
@@ -119,7 +119,7 @@ def test_damaged_configs(tmp_path, content):
     except UserError as error:
         refused(error, "mine.yaml")
         return
-    path.write_text(config_text(config))
+    path.write_text(format_config(config))
     assert load_config(str(path), path.parent) == config
 
 
@@ -289,5 +289,5 @@ def test_a_checkpoint_that_is_no_state_is_refused(tmp_path):
 
 
 def test_every_setting_survives_its_own_text(tmp_path):
-    (tmp_path / "all.yaml").write_text(config_text(Config()))
+    (tmp_path / "all.yaml").write_text(format_config(Config()))
     assert load_config(str(tmp_path / "all.yaml"), tmp_path) == Config()

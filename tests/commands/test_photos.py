@@ -24,7 +24,7 @@ from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.photos import parse_boxes
 from foldmark.data.twins import box_overlap
 from foldmark.ensemble.blend import blend_oof
-from foldmark.ensemble.ensemble import Member, Predicting, ensemble_points
+from foldmark.ensemble.ensemble import Member, Predicting, predict_ensemble
 from foldmark.runs.run_folder import RunFolder
 from tests.change_run import change_oof
 from tests.conftest import REPOSITORY, assert_refused
@@ -91,7 +91,7 @@ def test_predict_gives_what_the_competition_file_would_hold(predictor, trained, 
     monkeypatch.chdir(tmp_path)
     run = RunFolder(Path(shutil.copytree(trained, tmp_path / "run")))
     members = [Member(run.read_config(["predict.twins=false"]), run.finished)]
-    points_px, spread_px = ensemble_points(members, test_list, Predicting(torch.device("cpu"), tmp_path / "cache"))
+    points_px, spread_px = predict_ensemble(members, test_list, Predicting(torch.device("cpu"), tmp_path / "cache"))
     for row in range(len(test_list)):
         points, std = predictor.predict(test_list.path(row), [test_list.boxes_px[row]])
         assert points.shape == (1, 68, 2)

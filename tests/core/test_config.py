@@ -2,7 +2,7 @@
 
 import pytest
 
-from foldmark.core.config import Config, differences, split_overrides
+from foldmark.core.config import Config, list_differences, split_overrides
 from foldmark.core.config_file import config_path, load_config, load_variants
 from foldmark.core.errors import UserError
 from tests.conftest import REPOSITORY
@@ -86,5 +86,5 @@ def test_a_set_holds_values_with_spaces():
 def test_only_what_changes_a_result_counts_as_a_difference():
     one = Config()
     other = Config.model_validate({"train": {"epochs": 3, "workers": 2}, "predict": {"batch": 3}})
-    assert len(differences(one, other)) == 1
-    assert "train.epochs (6 there, 3 asked)" in differences(one, other)
+    assert len(list_differences(one, other)) == 1
+    assert "train.epochs (6 there, 3 asked)" in list_differences(one, other)

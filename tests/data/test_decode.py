@@ -10,7 +10,7 @@ from foldmark.core.faces import Faces
 from foldmark.data.decode import colour_photo, picture_size, read_grey, read_photo
 from foldmark.data.imm import read_imm
 from foldmark.data.lookalikes import inspect_picture
-from foldmark.data.twins import picture_sizes
+from foldmark.data.twins import read_picture_sizes
 from tests.data.test_imm import asf
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
@@ -51,7 +51,7 @@ def test_postscript_in_a_data_set_is_named_by_every_reader(tmp_path, no_ghostscr
         read_imm(tmp_path)
     assert "is not a picture" in inspect_picture(tmp_path / "01-1m.jpg").problem
     faces = Faces(tmp_path, ["01-1m.jpg"], np.ones((1, 4)), None, np.zeros((1, 2)), ["01"])
-    assert np.isnan(picture_sizes(faces)).all()
+    assert np.isnan(read_picture_sizes(faces)).all()
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "bmp", "gif", "ppm", "pgm"])

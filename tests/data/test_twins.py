@@ -5,7 +5,7 @@ import pytest
 
 from foldmark.core import geometry
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
-from foldmark.data.twins import find_twins, join_twins, picture_sizes
+from foldmark.data.twins import find_twins, join_twins, read_picture_sizes
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_real_twins_are_found_and_agree(real_faces):
     twins = find_twins(real_faces)
     assert (twins >= 0).mean() > 0.98
     rows = np.flatnonzero(twins >= 0)[:400]
-    widths = picture_sizes(real_faces)[:, 0]
+    widths = read_picture_sizes(real_faces)[:, 0]
     off = [
         np.abs(
             geometry.apply(geometry.flip(widths[row]), real_faces.points_px[twins[row]])[list(real_faces.markup.mirror)]

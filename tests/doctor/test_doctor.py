@@ -17,7 +17,7 @@ from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML
 from foldmark.data.imm import find_imm, read_imm
 from foldmark.data.labels import find_impossible
 from foldmark.data.sets import Data
-from foldmark.doctor.annotations import crossed_lines, misfit
+from foldmark.doctor.annotations import find_crossed_lines, measure_misfit
 from foldmark.doctor.diagnosis import Diagnosis, diagnose
 from tests.conftest import assert_refused
 
@@ -397,9 +397,9 @@ def test_the_command_writes_table_report_and_sheet_and_its_exit_code_says_safe(f
 
 
 def test_no_real_face_is_called_none_and_few_cross_their_lines(real_faces, real_root):
-    assert not misfit(real_faces).wrong.any()
-    assert len(crossed_lines(real_faces)) == 18
-    assert not misfit(read_imm(find_imm(real_root))).wrong.any()
+    assert not measure_misfit(real_faces).wrong.any()
+    assert len(find_crossed_lines(real_faces)) == 18
+    assert not measure_misfit(read_imm(find_imm(real_root))).wrong.any()
 
 
 def test_unswapped_real_faces_are_found(real_faces):
@@ -407,4 +407,4 @@ def test_unswapped_real_faces_are_found(real_faces):
 
     points_px = real_faces.points_px.copy()
     points_px[::50] = points_px[::50][:, IBUG68.mirror]
-    assert np.array_equal(np.flatnonzero(misfit(replace(real_faces, labels_px=points_px)).wrong), np.arange(0, 4416, 50))
+    assert np.array_equal(np.flatnonzero(measure_misfit(replace(real_faces, labels_px=points_px)).wrong), np.arange(0, 4416, 50))

@@ -7,7 +7,7 @@ import pytest
 
 from foldmark.core import geometry
 from foldmark.core.faces import Faces
-from foldmark.doctor.scatter import box_scatter
+from foldmark.doctor.scatter import measure_box_scatter
 
 
 def scattered_faces(degrees: float, size: float, place: float, count: int = 2000) -> Faces:
@@ -33,14 +33,14 @@ def scattered_faces(degrees: float, size: float, place: float, count: int = 2000
 
 @pytest.mark.parametrize(("degrees", "size", "place"), [(8, 0.1, 0.05), (0, 0.03, 0.1), (20, 0, 0)])
 def test_tilt_size_and_place_are_measured_apart(degrees, size, place):
-    scatter = box_scatter(scattered_faces(degrees, size, place))
+    scatter = measure_box_scatter(scattered_faces(degrees, size, place))
     assert scatter.tilt_degrees == pytest.approx(degrees, rel=0.06, abs=0.01)
     assert scatter.size == pytest.approx(size, rel=0.06, abs=1e-3)
     assert scatter.place == pytest.approx(place, rel=0.06, abs=1e-3)
 
 
 def test_an_augmentation_as_wide_scatters_as_much():
-    scatter = box_scatter(scattered_faces(8, 0.1, 0.05))
+    scatter = measure_box_scatter(scattered_faces(8, 0.1, 0.05))
     settings = scatter.augmentation(enlargement=1.25)
     drawn = np.random.default_rng(0).uniform(-1, 1, 100_000)
     assert (drawn * settings["rotate"]).std() == pytest.approx(scatter.tilt_degrees, rel=0.05)

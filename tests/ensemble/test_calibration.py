@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foldmark.core.faces import Faces
-from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
+from foldmark.ensemble.calibration import calibrate, measure_reliability, rank_uncertain_faces
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_the_standard_deviation_is_that_of_a_coordinate(predicted):
 
 def test_what_is_predicted_is_observed_on_the_other_folds(predicted):
     faces, points_px, spread_px = predicted
-    table = reliability(spread_px, points_px, faces, np.arange(400) % 5)
+    table = measure_reliability(spread_px, points_px, faces, np.arange(400) % 5)
     assert table["points"].sum() == 400 * 68
     assert np.abs(table["predicted"] / table["observed"] - 1).max() < 0.1
     assert table["observed"].iloc[-1] > 4 * table["observed"].iloc[0]
@@ -40,7 +40,7 @@ def test_what_is_predicted_is_observed_on_the_other_folds(predicted):
 def test_a_spread_that_means_nothing_gives_one_standard_deviation_for_all(predicted):
     faces, points_px, spread_px = predicted
     shuffled = np.random.default_rng(1).permutation(spread_px.ravel()).reshape(spread_px.shape)
-    table = reliability(shuffled, points_px, faces, np.arange(400) % 5)
+    table = measure_reliability(shuffled, points_px, faces, np.arange(400) % 5)
     assert table["predicted"].max() < 2 * table["predicted"].min()
 
 
@@ -49,7 +49,7 @@ def test_the_most_uncertain_face_comes_first(predicted):
     std_px = np.full_like(spread_px, 1.0) * faces.boxes_px[:, 2:3] / 100
     std_px[7] *= 3
     std_px[7, faces.markup.regions["jaw"]] *= 2
-    table = faces_to_look_at(std_px, faces)
+    table = rank_uncertain_faces(std_px, faces)
     assert table["picture"].iloc[0] == "7.jpg"
     assert table["worst_region"].iloc[0] == "jaw"
     assert table["first_id"].iloc[0] == 7 * 136

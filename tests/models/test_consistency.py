@@ -9,7 +9,7 @@ from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.models.consistency import SHIFTS, shift_consistency
+from foldmark.models.consistency import SHIFTS, measure_shift_consistency
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
@@ -59,8 +59,8 @@ def test_points_that_stand_in_the_crop_move_by_the_shift(run):
     crop_to_px = geometry.compose(store_to_px, geometry.invert(geometry.centre_affine(run.store.size, run.config.crop.size)))
     px_per_crop = crop_to_px[:, [0, 1], [0, 1]].mean(axis=1)
     expected = 100 * np.mean(SHIFTS) * px_per_crop / run.faces.eye_distance_px
-    assert shift_consistency(Still(), run, rows) == pytest.approx(expected, rel=1e-6)
+    assert measure_shift_consistency(Still(), run, rows) == pytest.approx(expected, rel=1e-6)
 
 
 def test_points_that_stay_on_the_face_do_not_move(run):
-    assert shift_consistency(Follows(), run, np.arange(4)) == pytest.approx(np.zeros(4), abs=1e-3)
+    assert measure_shift_consistency(Follows(), run, np.arange(4)) == pytest.approx(np.zeros(4), abs=1e-3)

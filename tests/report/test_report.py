@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from foldmark.show.overlay import save_png
-from foldmark.show.page import Picture, Section, data_uri, read_chapter, write_page
+from foldmark.show.page import Picture, Section, encode_data_uri, read_chapter, write_page
 from tests.commandline import run_in_process
 from tests.conftest import QUICK, REPOSITORY, assert_refused
 
@@ -259,7 +259,7 @@ def test_a_photo_is_made_lighter_and_a_drawing_stays_sharp(tmp_path):
     lines[::30] = 0
     for name, picture, kind in (("photo", photo, "image/webp"), ("lines", lines, "image/png")):
         save_png(tmp_path / f"{name}.png", picture)
-        assert data_uri((tmp_path / f"{name}.png").read_bytes(), "image/png").startswith(f"data:{kind};")
+        assert encode_data_uri((tmp_path / f"{name}.png").read_bytes(), "image/png").startswith(f"data:{kind};")
 
 
 def test_a_part_stands_in_the_report_as_on_its_own_page(made):

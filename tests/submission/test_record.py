@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldmark.core.config import with_overrides
+from foldmark.core.config import apply_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS
@@ -27,8 +27,8 @@ from foldmark.submission.record import (
     CsvState,
     Origin,
     csv_state,
-    digest_of_pictures,
-    experiment_record,
+    describe_experiment,
+    digest_pictures,
     read_provenance,
     save_csv,
 )
@@ -54,8 +54,8 @@ def state_of(data: Data, *overrides: str, root: Path = Path(), weight: float = 1
     """The state of a.csv, if it would be made from run a with these settings now."""
     places = Places(root)
     folder = RunFolder(places.run("a"))
-    config = with_overrides(folder.read_config().model_dump(), list(overrides), "test")
-    return csv_state(places.csv("a"), [experiment_record(places, folder, config, weight)], data)
+    config = apply_overrides(folder.read_config().model_dump(), list(overrides), "test")
+    return csv_state(places.csv("a"), [describe_experiment(places, folder, config, weight)], data)
 
 
 def origin() -> Origin:
@@ -146,7 +146,7 @@ def test_a_file_of_other_folds_checkpoints_or_weights_is_stale(work, data):
 def test_a_file_of_other_experiments_is_stale(work, data):
     places = Places(work)
     folder = RunFolder(Path(shutil.copytree("runs/a", "runs/b")))
-    parts = [experiment_record(places, RunFolder(places.run(name)), folder.read_config(), 0.5) for name in "ab"]
+    parts = [describe_experiment(places, RunFolder(places.run(name)), folder.read_config(), 0.5) for name in "ab"]
     assert "was made from a, and now from a + b" in csv_state(places.csv("a"), parts, data).reason
 
 
@@ -232,6 +232,6 @@ def test_two_files_saved_at_once_leave_one_with_its_record(work, synthetic_root,
 
 def test_test_pictures_that_are_missing_have_a_digest(data_root):
     faces = find_data(data_root, "ibug").test
-    before = digest_of_pictures(faces)
+    before = digest_pictures(faces)
     faces.path(0).unlink()
-    assert digest_of_pictures(faces) != before
+    assert digest_pictures(faces) != before

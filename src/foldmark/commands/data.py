@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import expand_user, explained, lock_folder, place_folder, read_bytes, require_space, write_bytes
+from foldmark.core.files import expand_user, explain_error, lock_folder, place_folder, read_bytes, require_space, write_bytes
 from foldmark.data.download import RECORD, Wanted, download, is_url, recorded, remember
 from foldmark.data.sets import DEFAULT_ROOT, SETS, CompetitionList, DataSet, Source, find_data
 from foldmark.data.unpack import BadArchive, unpack
@@ -179,7 +179,7 @@ def _take(name: str, folder: Path, unpacked: Path) -> None:
                 _link_or_copy(path.resolve(), target)
                 done(count)
     except OSError as error:
-        raise explained(error, unpacked) from error
+        raise explain_error(error, unpacked) from error
 
 
 def _link_or_copy(path: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.files import digest, expand_user, write_text
 from foldmark.data.crops import cut
 from foldmark.data.decode import colour_photo, read_grey, read_photo
-from foldmark.data.photos import PhotoSource, detector, find_faces, find_photos, refuse_writing_into
+from foldmark.data.photos import PhotoSource, find_faces, find_photos, load_detector, refuse_writing_into
 from foldmark.ensemble.api import CutFaces, Predictor, load
 from foldmark.runs.experiment import Session, Settings, find_trained
 from foldmark.show.overlay import PredictedFaces, draw_faces, draw_sheet, save_png
@@ -74,7 +74,7 @@ def predict_sources(session: Session, given: Any) -> None:
     refuse_writing_into(sources, out)
     photos = find_photos(sources, given.box or None)
     if any(photo.boxes_px is None for photo in photos):
-        detector()
+        load_detector()
     data_root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else places.data
     predict_photos(Asked(photos, runs, name, out, given.draw), session.device, data_root)
 

@@ -13,8 +13,8 @@ from foldmark.core.files import write_text
 from foldmark.core.metrics import format_scores
 from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import Blend, blend_oof
-from foldmark.ensemble.calibration import calibrate, faces_to_look_at, reliability
-from foldmark.ensemble.ensemble import Predicting, ensemble_points
+from foldmark.ensemble.calibration import calibrate, measure_reliability, rank_uncertain_faces
+from foldmark.ensemble.ensemble import Predicting, predict_ensemble
 from foldmark.ensemble.fit import fit_ensemble, write_fit
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.device import pick_device
@@ -27,14 +27,14 @@ from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.tracker import Tracker
 from foldmark.submission.format import pick_format
 from foldmark.submission.ledger import note_submission, read_ledger
-from foldmark.submission.rebuild import describe_circumstances, members_of
+from foldmark.submission.rebuild import describe_circumstances, find_members
 from foldmark.submission.record import (
     ExperimentRecord,
     Figures,
     Origin,
     Provenance,
     csv_state,
-    experiment_record,
+    describe_experiment,
     record_path,
     save_csv,
 )
@@ -109,15 +109,15 @@ def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
     oof, blend = blend_oof(folders, configs, faces)
     parts = zip(folders, configs, blend.weights.tolist(), strict=True)
     # An experiment without weight is not part of the file.
-    records = [experiment_record(places, *part) for part in parts if part[-1]]
+    records = [describe_experiment(places, *part) for part in parts if part[-1]]
     return Ensemble(folders, configs, faces, oof, blend, records)
 
 
 def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> Provenance:
     places, data, oof = session.places, experiment.data, ensemble.oof
     path, device = places.csv(experiment.name), pick_device(session.device)
-    members = members_of(ensemble.records, places)
-    points_px, spread_px = ensemble_points(members, data.test, Predicting(device, places.cache), show_progress)
+    members = find_members(ensemble.records, places)
+    points_px, spread_px = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
     origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
     record = save_csv(path, points_px, origin, data)
@@ -146,8 +146,8 @@ def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) 
     path."""
     std_px = calibrate(oof.spread_px, oof.points_px, oof.faces).std_px(spread_px, test)
     listed, chart = _files_beside(csv)
-    write_text(listed, faces_to_look_at(std_px, test).to_csv(index=False))
-    draw_reliability(chart, reliability(oof.spread_px, oof.points_px, oof.faces, oof.folds))
+    write_text(listed, rank_uncertain_faces(std_px, test).to_csv(index=False))
+    draw_reliability(chart, measure_reliability(oof.spread_px, oof.points_px, oof.faces, oof.folds))
     say_made(f"{listed} (test faces, the most uncertain first) and {chart.name} (how reliable that is)")
     return chart
 

@@ -155,7 +155,7 @@ def split_overrides(text: str) -> list[str]:
     return re.split(r"\s+(?=[a-z_]+\.[a-z_]+=)", text.strip()) if text.strip() else []
 
 
-def with_overrides(tree: dict, overrides: Sequence[str], where: str) -> Config:
+def apply_overrides(tree: dict, overrides: Sequence[str], where: str) -> Config:
     """The config of a tree of settings with `section.key=value` overrides applied. `where` names the tree in errors."""
     for override in overrides:
         _set(tree, override)
@@ -181,17 +181,17 @@ def drop_retired(tree: Any) -> Any:
     return tree
 
 
-def config_text(config: Config) -> str:
+def format_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def differences(made_with: Config, asked: Config) -> list[str]:
+def list_differences(made_with: Config, asked: Config) -> list[str]:
     """What a run made with one config would do otherwise under another: `key (was, now)`."""
     was, now = _flat(made_with.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
     return [f"{key} ({was[key]} there, {now[key]} asked)" for key in now if was[key] != now[key] and key not in NOT_PART_OF_A_RUN]
 
 
-def overrides_between(base: Config, config: Config) -> list[str]:
+def list_overrides(base: Config, config: Config) -> list[str]:
     """The `section.key=value` overrides that turn one config into another."""
     was, now = _flat(base.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     # JSON is YAML, too, but for texts, which would take their quotes along.
@@ -228,7 +228,7 @@ def _first_problem(error: ValidationError) -> str:
     place = [str(part) for part in problem["loc"]]
     key = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(key, valid_keys(), n=1, cutoff=0.4)
+        near = get_close_matches(key, list_keys(), n=1, cutoff=0.4)
         return f"unknown key {key}; " + (
             f"did you mean {near[0]}?" if near else f"sections are {', '.join(Config.model_fields)}."
         )
@@ -236,7 +236,7 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key}: {message} (it is {reprlib.repr(problem['input'])})."
 
 
-def valid_keys() -> list[str]:
+def list_keys() -> list[str]:
     """Every `section.key` there is, and the sections."""
     keys = list(Config.model_fields)
     for section, field in Config.model_fields.items():

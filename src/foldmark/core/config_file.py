@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from foldmark.core.config import Config, with_overrides
+from foldmark.core.config import Config, apply_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import expand_user
 from foldmark.core.yaml_values import read_yaml
@@ -17,7 +17,7 @@ def load_config(name: str, folder: Path, overrides: Sequence[str] = ()) -> Confi
     tree = _read_tree(path)
     if "blend" in tree:
         raise UserError(f"{path}: is a blend of {tree['blend']}; name one config.")
-    return with_overrides(tree, overrides, str(path))
+    return apply_overrides(tree, overrides, str(path))
 
 
 def load_variants(name: str, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Config]:
@@ -25,7 +25,7 @@ def load_variants(name: str, folder: Path, overrides: Sequence[str] = ()) -> dic
     path = config_path(name, folder)
     tree = _read_tree(path)
     if "blend" not in tree:
-        return {path.stem: with_overrides(tree, overrides, str(path))}
+        return {path.stem: apply_overrides(tree, overrides, str(path))}
     names = tree["blend"]
     if not (isinstance(names, list) and names and all(isinstance(member, str) for member in names)):
         raise UserError(f"{path}: blend holds {names!r}; it holds a list of configs, such as [resnet18, resnet18-blur].")

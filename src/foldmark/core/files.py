@@ -40,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise explained(error, path) from error
+        raise explain_error(error, path) from error
     finally:
         with suppress(OSError):  # the folder is none, or the name too long
             temporary.unlink(missing_ok=True)
@@ -113,7 +113,7 @@ def _hold(lock_path: Path, held: Path, busy: str | None) -> Iterator[None]:
     except Timeout:
         raise UserError(f"{held}: {busy}; wait for it, or stop it.") from None
     except OSError as error:
-        raise explained(error, lock_path) from error
+        raise explain_error(error, lock_path) from error
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def place_folder(built: Path, folder: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:
             raise UserError(f"{folder}: is there already; move it away and run the same command again.") from None
-        raise explained(error, folder) from error
+        raise explain_error(error, folder) from error
 
 
 def digest(value: Any) -> str:
@@ -183,7 +183,7 @@ _FIXES = {
 }
 
 
-def explained(error: OSError, path: Path) -> Exception:
+def explain_error(error: OSError, path: Path) -> Exception:
     """The UserError for what the disk says about `path`, or `error` itself where the user cannot fix it."""
     code = error.errno
     if code == errno.ENOSPC:

@@ -185,7 +185,7 @@ def cut_crops(picture: np.ndarray, boxes_px: np.ndarray, config: CropConfig) -> 
     size, crops, affines = store_size(config), [], []
     for box_px in boxes_px:
         place, affine = _cut(box_px, config)
-        problem = misfit((picture.shape[1], picture.shape[0]), (0, 0), place)
+        problem = describe_misfit((picture.shape[1], picture.shape[0]), (0, 0), place)
         if problem:
             raise ValueError(problem)
         crops.append(cut(picture, place, size))
@@ -207,7 +207,7 @@ def refuse_damaged(faces: Faces, store: CropStore, hint: str) -> None:
         raise UserError(f"{listed}{more}: {hint}")
 
 
-def misfit(size: tuple[int, int], stated_size: tuple[float, float], window: tuple[int, int, int, int]) -> str:
+def describe_misfit(size: tuple[int, int], stated_size: tuple[float, float], window: tuple[int, int, int, int]) -> str:
     """Why a picture (width, height) does not fit what the label file says: its stated size, or the window (left, top,
     width, height) of its store crop; empty if it fits."""
     if all(stated_size) and size != tuple(stated_size):
@@ -270,7 +270,7 @@ def _cut_one(job: tuple) -> tuple[bytes, str]:
     cv2.setNumThreads(1)
     try:
         picture = read_grey(path)
-        problem = misfit((picture.shape[1], picture.shape[0]), stated_size, window)
+        problem = describe_misfit((picture.shape[1], picture.shape[0]), stated_size, window)
         if problem:
             raise ValueError(problem)
     except ValueError as error:

@@ -27,7 +27,7 @@ def read_grey(path: Path) -> np.ndarray:
     def grey(picture: Image.Image) -> np.ndarray:
         # JPEG keeps brightness apart from colour: a draft decodes only that.
         picture.draft("L", None)
-        return as_grey(picture)
+        return to_grey(picture)
 
     return decode(picture_bytes(path), grey)
 
@@ -63,7 +63,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"cannot be read ({error.strerror})") from None
 
 
-def as_grey(picture: Image.Image) -> np.ndarray:
+def to_grey(picture: Image.Image) -> np.ndarray:
     """An opened picture of any mode as grey uint8 (height, width)."""
     if picture.mode.startswith("I;16") or picture.mode == "I":
         return (np.asarray(picture, np.float64) / 257).clip(0, 255).astype(np.uint8)
@@ -87,12 +87,12 @@ def grey_photo(image: "np.ndarray | Image.Image | str | Path") -> np.ndarray:
     if isinstance(image, str | Path):
         return read_photo(Path(image))
     if isinstance(image, Image.Image):
-        return as_grey(_on_background(ImageOps.exif_transpose(image)))
+        return to_grey(_on_background(ImageOps.exif_transpose(image)))
     if not isinstance(image, np.ndarray):
         raise ValueError(f"is a {type(image).__name__}; give an array, a Pillow image or a path")
     if image.dtype != np.uint8 or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] == 3) or not image.size:
         raise ValueError(f"is {image.dtype} {image.shape}; an array is uint8 (height, width) or RGB (height, width, 3)")
-    return as_grey(Image.fromarray(np.ascontiguousarray(image)))
+    return to_grey(Image.fromarray(np.ascontiguousarray(image)))
 
 
 def colour_photo(path: Path, longest: int, *, upright: bool = True) -> np.ndarray:
@@ -104,7 +104,7 @@ def colour_photo(path: Path, longest: int, *, upright: bool = True) -> np.ndarra
         picture.draft("RGB", (longest, longest))
         picture = _on_background(ImageOps.exif_transpose(picture) if upright else picture)
         if picture.mode.startswith("I"):
-            picture = Image.fromarray(as_grey(picture))
+            picture = Image.fromarray(to_grey(picture))
         picture = picture.convert("RGB")
         picture.thumbnail((longest, longest))
         return np.asarray(picture)

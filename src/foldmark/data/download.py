@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import MEGABYTE, explained, read_text, require_space, write_text
+from foldmark.core.files import MEGABYTE, explain_error, read_text, require_space, write_text
 from foldmark.core.progress import Done, Progress, no_progress
 
 RECORD = "sources.json"  # beside the data: size and sha256 of what was fetched from where
@@ -136,7 +136,7 @@ def download(wanted: Wanted, instead: str, progress: Progress = no_progress) -> 
     except _Failed as problem:
         raise UserError(f"{wanted.url}: {problem}; {problem.fix}{instead}.") from None
     except OSError as error:
-        raise explained(error, wanted.folder) from error
+        raise explain_error(error, wanted.folder) from error
 
 
 def _receive_all(wanted: Wanted, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, read_bytes
 from foldmark.core.markup import IBUG68, Markup
-from foldmark.data.labels import find_folder, plain_number, refuse_links_outside
+from foldmark.data.labels import find_folder, parse_number, refuse_links_outside
 
 IBUG_FOLDER = "ibug_300W_large_face_landmark_dataset"
 TRAIN_XML = "labels_ibug_300W_train.xml"
@@ -120,7 +120,7 @@ def _picture_name(image: Attributes, xml: Path) -> str:
 
 def _number(text: str | None, where: str) -> float:
     try:
-        number = plain_number(text or "")
+        number = parse_number(text or "")
     except ValueError:
         raise UserError(f"{where} is {text!r}, not a number; correct the label file.") from None
     if not abs(number) < 1e6:

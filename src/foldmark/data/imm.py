@@ -12,7 +12,7 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, read_bytes
 from foldmark.core.markup import IMM58
 from foldmark.data.decode import picture_size
-from foldmark.data.labels import find_folder, plain_number, refuse_links_outside
+from foldmark.data.labels import find_folder, parse_number, refuse_links_outside
 
 IMM_FOLDER = "imm_face_db"
 SYNTHETIC_NOTE = "SYNTHETIC.txt"
@@ -95,7 +95,7 @@ def _read_asf(file: Path) -> tuple[np.ndarray, str]:
 
 def _relative(text: str, file: Path) -> float:
     try:
-        number = plain_number(text)
+        number = parse_number(text)
     except ValueError:
         number = np.nan
     # A point may lie a little off its picture, but not whole pictures away.

@@ -42,7 +42,7 @@ def refuse_links_outside(root: Path, pictures: list[str], listed_in: Path) -> No
             )
 
 
-def plain_number(text: str) -> float:
+def parse_number(text: str) -> float:
     """The number that a label file's text states. Raises ValueError for what only Python reads as one: 1_0, digits of other
     scripts."""
     if "_" in text or not text.isascii():

@@ -16,7 +16,7 @@ from PIL import Image
 
 from foldmark.core.faces import Faces
 from foldmark.core.progress import Progress, no_progress
-from foldmark.data.decode import as_grey, decode, picture_bytes
+from foldmark.data.decode import decode, picture_bytes, to_grey
 
 # File name extensions and the format that they promise.
 PROMISED = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".gif": "GIF"}
@@ -80,7 +80,7 @@ def inspect_picture(path: Path) -> Sight:
         return Sight(problem=str(error))
 
 
-def lying_extension(path: Path, sight: Sight) -> bool:
+def has_wrong_extension(path: Path, sight: Sight) -> bool:
     return bool(sight.format) and sight.format != PROMISED.get(path.suffix.lower(), sight.format)
 
 
@@ -93,7 +93,7 @@ def _look(picture: Image.Image) -> dict:
     }
     # JPEG can be decoded at an eighth of its size; damage still shows, because all of the file is read.
     picture.draft("L", (64, 64))
-    grey = Image.fromarray(as_grey(picture))
+    grey = Image.fromarray(to_grey(picture))
     small = np.asarray(grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX), np.int16)
     return {**known, "blank": bool(small.std() < BLANK), "bits": _rising(small), "mirror_bits": _rising(small[:, ::-1])}
 

@@ -15,7 +15,7 @@ import numpy as np
 from foldmark.core.errors import UserError
 from foldmark.core.files import read_text
 from foldmark.data.ibug import read_ibug
-from foldmark.data.labels import plain_number
+from foldmark.data.labels import parse_number
 from foldmark.data.twins import box_overlap
 
 SIDECAR = ".box"
@@ -87,7 +87,7 @@ def parse_boxes(text: str, where: str) -> np.ndarray:
     boxes = []
     for line in filter(None, (line.strip(" \t,[") for line in re.split(r"[\r\n\]]", text))):
         try:
-            numbers = [plain_number(number) for number in re.split(r"[\s,;]+", line)]
+            numbers = [parse_number(number) for number in re.split(r"[\s,;]+", line)]
         except ValueError:
             numbers = []
         if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
@@ -164,13 +164,13 @@ def _look(grey: np.ndarray, scale: float) -> np.ndarray:
     size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     seen = grey if scale == 1 else cv2.resize(grey, size, interpolation=way)
-    found = detector()(np.ascontiguousarray(seen))
+    found = load_detector()(np.ascontiguousarray(seen))
     boxes = [[face.left(), face.top(), face.width(), face.height()] for face in found]
     return np.array(boxes, np.float64).reshape(-1, 4) / scale
 
 
 @cache
-def detector() -> Callable[[np.ndarray], Any]:
+def load_detector() -> Callable[[np.ndarray], Any]:
     """dlib's detector, made once. Raises UserError where dlib is not installed."""
     try:
         import dlib

@@ -18,7 +18,7 @@ LEAST_OVERLAP = 0.5
 def find_twins(faces: Faces) -> np.ndarray:
     """Row of each face's mirror twin (n,), -1 where the list has none: the twin picture's face whose box, mirrored, covers
     the same place. Where a picture cannot be read, its width is unknown, and only single faces are twins."""
-    widths = picture_sizes(faces)[:, 0]
+    widths = read_picture_sizes(faces)[:, 0]
     rows_of: dict[PurePosixPath, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for row, picture in enumerate(faces.pictures):
         path = PurePosixPath(picture)
@@ -27,7 +27,7 @@ def find_twins(faces: Faces) -> np.ndarray:
     for plain, mirrored in rows_of.values():
         free, single = list(mirrored), len(plain) == len(mirrored) == 1
         for row in plain if mirrored else []:
-            overlap = box_overlap(faces.boxes_px[row], mirrored_boxes(faces.boxes_px[free], widths[row]))
+            overlap = box_overlap(faces.boxes_px[row], mirror_boxes(faces.boxes_px[free], widths[row]))
             overlap = np.where(np.isnan(overlap), 1.0 if single else 0.0, overlap)
             if free and overlap.max() >= LEAST_OVERLAP:
                 twin = free.pop(int(overlap.argmax()))
@@ -35,7 +35,7 @@ def find_twins(faces: Faces) -> np.ndarray:
     return twins
 
 
-def twin_pairs(faces: Faces) -> np.ndarray:
+def find_twin_pairs(faces: Faces) -> np.ndarray:
     """Rows (m, 2) of each face and its mirror twin."""
     twins = find_twins(faces)
     mirrored = np.array([PurePosixPath(picture).stem.endswith("_mirror") for picture in faces.pictures])
@@ -45,14 +45,14 @@ def twin_pairs(faces: Faces) -> np.ndarray:
 
 def join_twins(points_px: np.ndarray, faces: Faces, twins: np.ndarray) -> np.ndarray:
     """points_px (n, k, 2) in which each face with a twin has the mean of its own points and its twin's, mirrored back."""
-    joined, widths = points_px.copy(), picture_sizes(faces)[:, 0]
+    joined, widths = points_px.copy(), read_picture_sizes(faces)[:, 0]
     for row in np.flatnonzero((twins >= 0) & np.isfinite(widths)):
         mirrored = geometry.apply(geometry.flip(widths[row]), points_px[twins[row]])[faces.markup.mirror]
         joined[row] = (points_px[row] + mirrored) / 2
     return joined
 
 
-def picture_sizes(faces: Faces) -> np.ndarray:
+def read_picture_sizes(faces: Faces) -> np.ndarray:
     """Width and height (n, 2) of the pictures, from the label file or the picture's header; NaN where neither tells."""
     sizes_px = np.where(faces.sizes_px > 0, faces.sizes_px, np.nan)
     for row in np.flatnonzero(np.isnan(sizes_px).any(axis=1)).tolist():
@@ -62,7 +62,7 @@ def picture_sizes(faces: Faces) -> np.ndarray:
     return sizes_px
 
 
-def mirrored_boxes(boxes_px: np.ndarray, width: float) -> np.ndarray:
+def mirror_boxes(boxes_px: np.ndarray, width: float) -> np.ndarray:
     """Boxes (n, 4) left, top, width, height as they stand in the mirror image of a picture of that width."""
     mirrored = boxes_px.copy()
     mirrored[:, 0] = width - boxes_px[:, 0] - boxes_px[:, 2]

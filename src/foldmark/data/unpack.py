@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import MEGABYTE, explained, require_space
+from foldmark.core.files import MEGABYTE, explain_error, require_space
 from foldmark.core.progress import Progress, no_progress
 
 MOST_ENTRIES = 100_000
@@ -81,7 +81,7 @@ def unpack(archive: Path, folder: Path, *, limit: int, name: str, progress: Prog
             raise BadArchive(f"{name}: damaged ({error.strerror}); fetch it again.") from None
         if error.filename == str(archive):
             raise UserError(f"{name}: cannot be read ({error.strerror}); give the path of an archive.") from None
-        raise explained(error, folder) from error
+        raise explain_error(error, folder) from error
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Misfit:
         return (self.nme > self.limits[0]) | (self.farthest > self.limits[1]) | (np.abs(self.turn) > 90)
 
 
-def misfit(faces: Faces) -> Misfit:
+def measure_misfit(faces: Faces) -> Misfit:
     """How far each face is from the mean face of the set (Procrustes, Gower 1975; the median of the fitted faces, so that wrong
     ones do not draw it towards them). Needs a markup with eyes."""
     left, right = faces.markup.require_eyes()
@@ -54,7 +54,7 @@ def misfit(faces: Faces) -> Misfit:
     return Misfit(nme, farthest, turn, (max(_robust_limit(nme), LEAST_NME), max(_robust_limit(farthest), LEAST_FARTHEST)))
 
 
-def crossed_lines(faces: Faces) -> dict[int, str]:
+def find_crossed_lines(faces: Faces) -> dict[int, str]:
     """Faces in which a line of the markup (jaw, brow, eyelids ...) crosses itself: row -> the name of the first region."""
     crossed: dict[int, str] = {}
     for line in faces.markup.lines:
@@ -63,7 +63,7 @@ def crossed_lines(faces: Faces) -> dict[int, str]:
     return dict(sorted(crossed.items()))
 
 
-def broken_twins(faces: Faces, pairs: np.ndarray, widths_px: np.ndarray) -> list[int]:
+def find_broken_twins(faces: Faces, pairs: np.ndarray, widths_px: np.ndarray) -> list[int]:
     """Of pairs (m, 2) of faces and their twins, the twins whose points are not the flipped, left-right swapped points of their
     original: off by more than 1 px and 2 % of the eye distance on average. widths_px: (n,) of the pictures, 0 where unknown."""
     broken = []

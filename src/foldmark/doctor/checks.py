@@ -11,8 +11,8 @@ from foldmark.data.crops import window
 from foldmark.data.folds import group_faces, make_split, read_split
 from foldmark.data.labels import find_impossible
 from foldmark.data.lookalikes import ALIKE_BITS, count_differing_bits, find_alike, find_same_bytes
-from foldmark.data.twins import twin_pairs
-from foldmark.doctor.annotations import broken_twins, crossed_lines, misfit
+from foldmark.data.twins import find_twin_pairs
+from foldmark.doctor.annotations import find_broken_twins, find_crossed_lines, measure_misfit
 from foldmark.doctor.finding import NOTE, UNSAFE, WARNING, Finding, Seen, list_pictures, list_reasons
 
 # Largest fold over smallest, in faces: beyond it the folds' figures differ in weight.
@@ -69,17 +69,17 @@ def _reach_outside(points_px: np.ndarray, windows_px: np.ndarray) -> np.ndarray:
 def check_annotations(train: Seen) -> tuple[list[Finding], dict[int, str]]:
     """The findings, and the odd faces: row -> what is odd, the worst first."""
     faces, sights = train.faces, train.sights
-    shape, crossed = misfit(faces), crossed_lines(faces)
+    shape, crossed = measure_misfit(faces), find_crossed_lines(faces)
     wrong = np.flatnonzero(shape.wrong)
     limits = f"NME over {shape.limits[0]:.1f} %, a point over {shape.limits[1]:.0f} % of the eye distance off, or upside down"
     no_face = {
         int(row): f"NME {shape.nme[row]:.0f} %, farthest point {shape.farthest[row]:.0f} %, turned {shape.turn[row]:.0f} degrees"
         for row in wrong[np.argsort(-shape.nme[wrong])]
     }
-    pairs = twin_pairs(faces)
+    pairs = find_twin_pairs(faces)
     # The label file's width where it states one: a picture of another size is damage, not a broken twin.
     widths_px = np.where(faces.sizes_px[:, 0] > 0, faces.sizes_px[:, 0], [sight.size[0] for sight in sights])
-    broken = broken_twins(faces, pairs, widths_px)
+    broken = find_broken_twins(faces, pairs, widths_px)
     unlike = [int(twin) for row, twin in pairs if _is_another_picture(train, row, twin)]
     broken_names, unlike_names = ([faces.pictures[row] for row in rows] for rows in (broken, unlike))
     findings = [

@@ -13,7 +13,7 @@ from foldmark.doctor.checks import check_annotations, check_boxes, check_duplica
 from foldmark.doctor.finding import UNSAFE, WARNING, Finding, Seen
 from foldmark.doctor.leakage import count_leakage
 from foldmark.doctor.pictures import check_pictures
-from foldmark.doctor.scatter import BoxScatter, box_scatter
+from foldmark.doctor.scatter import BoxScatter, measure_box_scatter
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def diagnose(data: Data, config: Config, progress: Progress = no_progress) -> Di
         counts=_count_sources(train, test),
         folds={} if folds is None else dict(sorted(Counter(folds.tolist()).items())),
         odd={**impossible, **{int(possible[row]): text for row, text in odd.items()}},
-        scatter=box_scatter(usable.faces) if len(usable) else None,
+        scatter=measure_box_scatter(usable.faces) if len(usable) else None,
         leakage={} if folds is None else count_leakage(train.faces, groups, folds, config.folds),
     )
 

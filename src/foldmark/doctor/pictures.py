@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foldmark.core.config import Config
-from foldmark.data.crops import misfit, store_window
-from foldmark.data.lookalikes import Sight, lying_extension
+from foldmark.data.crops import describe_misfit, store_window
+from foldmark.data.lookalikes import Sight, has_wrong_extension
 from foldmark.doctor.finding import NOTE, UNSAFE, WARNING, Finding, Seen
 
 
@@ -45,7 +45,7 @@ def check_pictures(train: Seen, test: Seen | None, config: Config) -> list[Findi
         "read as grey.",
     )
     note("pictures grey", NOTE, lambda _, sight: sight.mode in ("L", "LA", "1"), "read as they are.")
-    note("pictures with another format than their name says", NOTE, lying_extension, "read by content, not by name.")
+    note("pictures with another format than their name says", NOTE, has_wrong_extension, "read by content, not by name.")
     return findings
 
 
@@ -57,7 +57,7 @@ def _damaged(seen: Seen, config: Config) -> list[str]:
     found = []
     for row, sight in enumerate(seen.sights):
         stated, window = tuple(seen.faces.sizes_px[row]), store_window(seen.faces.boxes_px[row], config.crop)
-        problem = sight.problem or misfit(sight.size, stated, window)
+        problem = sight.problem or describe_misfit(sight.size, stated, window)
         if problem:
             found.append(f"{seen.faces.pictures[row]} {problem}")
     return found

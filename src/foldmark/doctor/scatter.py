@@ -28,7 +28,7 @@ class BoxScatter:
         }
 
 
-def box_scatter(faces: Faces) -> BoxScatter:
+def measure_box_scatter(faces: Faces) -> BoxScatter:
     """Measure how the similarity that lays the mean face onto a face, both relative to their boxes, differs between faces."""
     left_top, wide_high = faces.boxes_px[:, None, :2], faces.boxes_px[:, None, 2:]
     points_box = (faces.points_px - left_top - wide_high / 2) / wide_high.max(axis=2, keepdims=True)

@@ -26,7 +26,7 @@ from foldmark.data.crops import Crops, cut_crops, join_crops
 from foldmark.data.decode import grey_photo
 from foldmark.data.sets import find_data, pick_set
 from foldmark.ensemble.calibration import Calibration
-from foldmark.ensemble.ensemble import blend_members, mean_of_folds
+from foldmark.ensemble.ensemble import average_folds, blend_members
 from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points
@@ -105,7 +105,7 @@ class Predictor:
             crops = join_crops([faces.crops[index] for faces in pictures])
             rows = np.arange(len(crops))
             parts = [predict_points(model, crops, rows, member.config, self.markup) for model in member.models]
-            mean_px, variance = mean_of_folds(parts)
+            mean_px, variance = average_folds(parts)
             means_px.append(mean_px)
             variances.append(variance)
         points_px, spread_px = blend_members(means_px, variances, [member.weight for member in self.members])

@@ -46,10 +46,10 @@ def blend_oof(folders: Sequence[RunFolder], configs: Sequence[Config], faces: Fa
     )
     blend, blended_px = fit_blend(points_px, first.faces, first.folds)
     variances = np.stack([np.square(part.spread_px) for part in parts])
-    return replace(first, points_px=blended_px, spread_px=joint_spread(points_px, variances, blend.weights)), blend
+    return replace(first, points_px=blended_px, spread_px=combine_spreads(points_px, variances, blend.weights)), blend
 
 
-def joint_spread(points_px: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def combine_spreads(points_px: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Root mean square distance (n, k) from the blend of m members (m, n, k, 2), each with a variance of its own (m, n, k)."""
     blend_px = np.tensordot(weights, points_px, axes=1)
     apart = np.square(points_px - blend_px).sum(axis=3)

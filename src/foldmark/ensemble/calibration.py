@@ -40,7 +40,7 @@ def calibrate(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces) -> Cal
     return Calibration(curve.X_thresholds_, curve.y_thresholds_)
 
 
-def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> pandas.DataFrame:
+def measure_reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> pandas.DataFrame:
     """The reliability diagram: points in 10 bins by the standard deviation that a calibration on the other folds predicts, with
     the root mean squares of `predicted` and `observed` errors in percent of the box."""
     sides = box_sides(faces)
@@ -62,7 +62,7 @@ def reliability(spread_px: np.ndarray, points_px: np.ndarray, faces: Faces, fold
     )
 
 
-def faces_to_look_at(std_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
+def rank_uncertain_faces(std_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
     """All faces, the most uncertain first: picture, Ids in the competition file, and the mean standard deviation of its
     points and of its worst region in percent of the box."""
     share = 100 * std_px / box_sides(faces)

@@ -14,7 +14,7 @@ from foldmark.core.files import atomic_path, file_sha256, read_kept
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.twins import find_twins, join_twins
-from foldmark.ensemble.blend import joint_spread
+from foldmark.ensemble.blend import combine_spreads
 from foldmark.models.inference import predict_points
 from foldmark.models.trained import load_model
 from foldmark.runs.run_folder import FoldFolder
@@ -40,7 +40,7 @@ class Predicting:
     use_kept: bool = True
 
 
-def ensemble_points(members: list[Member], faces: Faces, how: Predicting, progress: Progress = no_progress) -> Prediction:
+def predict_ensemble(members: list[Member], faces: Faces, how: Predicting, progress: Progress = no_progress) -> Prediction:
     """points_px (n, k, 2) of the test faces, and spread_px (n, k): how far the members' TTA predictions lie from the ensemble,
     root mean square, on average over the folds. Raises UserError if a test picture is damaged."""
     means_px, variances = [], []
@@ -54,13 +54,13 @@ def ensemble_points(members: list[Member], faces: Faces, how: Predicting, progre
                 parts.append(_predict_fold(fold, member.config, faces, store, how))
                 count += 1
                 done(count)
-            mean_px, variance = mean_of_folds(parts)
+            mean_px, variance = average_folds(parts)
             means_px.append(join_twins(mean_px, faces, twins) if member.config.predict.twins else mean_px)
             variances.append(variance)
     return blend_members(means_px, variances, [member.weight for member in members])
 
 
-def mean_of_folds(parts: list[Prediction]) -> Prediction:
+def average_folds(parts: list[Prediction]) -> Prediction:
     """One experiment's points_px (n, k, 2) and their variance (n, k), from the points_px and spread_px of each fold's model."""
     points_px, spread_px = parts[0]
     mean_px = sum((points_px / len(parts) for points_px, _ in parts), np.zeros_like(points_px))
@@ -68,9 +68,9 @@ def mean_of_folds(parts: list[Prediction]) -> Prediction:
 
 
 def blend_members(means_px: list[np.ndarray], variances: list[np.ndarray], weights: list[float]) -> Prediction:
-    """The ensemble's points_px (n, k, 2) and spread_px (n, k), from those of its members as `mean_of_folds` gives them."""
+    """The ensemble's points_px (n, k, 2) and spread_px (n, k), from those of its members as `average_folds` gives them."""
     total = sum((weight * mean_px for weight, mean_px in zip(weights, means_px, strict=True)), np.zeros_like(means_px[0]))
-    return total, joint_spread(np.stack(means_px), np.stack(variances), np.array(weights))
+    return total, combine_spreads(np.stack(means_px), np.stack(variances), np.array(weights))
 
 
 def _predict_fold(fold: FoldFolder, config: Config, faces: Faces, store: CropStore, how: Predicting) -> Prediction:

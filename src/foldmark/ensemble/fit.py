@@ -14,7 +14,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, read_record, write_text
 from foldmark.data.folds import read_split
-from foldmark.ensemble.blend import blend_oof, joint_spread, weighted_sum
+from foldmark.ensemble.blend import blend_oof, combine_spreads, weighted_sum
 from foldmark.ensemble.calibration import Calibration, calibrate
 from foldmark.ensemble.oof import read_oof, require_same_split
 from foldmark.runs.run_folder import RunFolder
@@ -69,7 +69,7 @@ def fit_ensemble(folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces
     parts = [read_oof(folder, faces) for folder in folders]
     require_same_split(folders, parts)
     points_px = np.stack([part.points_px for part in parts])
-    spread_px = joint_spread(points_px, np.stack([np.square(part.spread_px) for part in parts]), weights)
+    spread_px = combine_spreads(points_px, np.stack([np.square(part.spread_px) for part in parts]), weights)
     curve = calibrate(spread_px, weighted_sum(points_px, weights), parts[0].faces)
     return EnsembleFit(
         members=[

@@ -47,7 +47,7 @@ def push_checkpoint(fold: FoldFolder, state: dict) -> None:
     save_checkpoint(fold.checkpoint, state)
 
 
-def latest_checkpoint(fold: FoldFolder) -> dict | None:
+def load_latest_checkpoint(fold: FoldFolder) -> dict | None:
     """The fold's last state or, where that is damaged or was never written to its end, the one before; None without any.
 
     Raises UserError if neither can be used.

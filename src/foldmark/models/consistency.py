@@ -10,7 +10,7 @@ from foldmark.runs.run import Run
 SHIFTS = range(1, 9)
 
 
-def shift_consistency(model: PointRegressor, run: Run, rows: np.ndarray) -> np.ndarray:
+def measure_shift_consistency(model: PointRegressor, run: Run, rows: np.ndarray) -> np.ndarray:
     """Percent of the outer-eye distance that a point moves on the face (len(rows),): the mean of
     ||f(crop moved by d) - d - f(crop)|| over moves d of 1 to 8 crop pixels along x and along y, without re-cutting or
     flipping."""

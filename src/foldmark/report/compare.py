@@ -17,7 +17,7 @@ from foldmark.core.metrics import TABLE_METRICS, bootstrap_interval
 from foldmark.data.sets import Data
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.oof import Oof, read_oof
-from foldmark.models.consistency import shift_consistency
+from foldmark.models.consistency import measure_shift_consistency
 from foldmark.models.trained import load_model
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
@@ -140,7 +140,7 @@ def keep_consistency(run: Run, fold: int, device: torch.device) -> float:
         model = load_model(run.fold(fold).checkpoint, run.config, run.faces.markup.count, device)
         held_out = run.held_out_rows(fold)
         rows = held_out[np.linspace(0, len(held_out) - 1, min(CONSISTENCY_FACES, len(held_out))).astype(int)]
-        percent = float(shift_consistency(model, run, rows).mean())
+        percent = float(measure_shift_consistency(model, run, rows).mean())
         kept = Consistency(percent_of_eyes=percent, faces=len(rows), checkpoint=checkpoint)
         write_text(path, kept.model_dump_json())
     return kept.percent_of_eyes

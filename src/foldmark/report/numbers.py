@@ -11,7 +11,7 @@ import pandas
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256, read_record, read_text
 from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, format_scores, mean_face_px, region_nme
-from foldmark.ensemble.calibration import reliability
+from foldmark.ensemble.calibration import measure_reliability
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
 from foldmark.report.compare import Consistency
@@ -170,7 +170,7 @@ def describe_regions(results: Results) -> Section:
 
 
 def describe_uncertainty(results: Results) -> Section:
-    table = reliability(results.oof.spread_px, results.oof.points_px, results.oof.faces, results.oof.folds)
+    table = measure_reliability(results.oof.spread_px, results.oof.points_px, results.oof.faces, results.oof.folds)
     path = results.folder.figures / "reliability.svg"
     draw_reliability(path, table)
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"

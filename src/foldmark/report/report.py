@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from foldmark.core.config import config_text, overrides_between
+from foldmark.core.config import format_config, list_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
 from foldmark.models.trained import load_model
@@ -141,7 +141,7 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
         for what in columns[results.runs[0].folder.name]
     ]
     changes = [
-        overrides_between(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)
+        list_overrides(asked, run.config) for asked, run in zip(results.experiment.members.values(), results.runs, strict=True)
     ]
     revisions = [str(one.get("revision") or "") for one in notes]
     commands = [f"git checkout {revisions[0].removesuffix('-dirty')}"] if revisions[0] else []
@@ -156,7 +156,7 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
     dirty = any(revision.endswith("-dirty") for revision in revisions)
     changed = " The code had changes that are not committed (-dirty)." if dirty else ""
     text = f"The commands that make this page from the same data.{changed}"
-    listings = {f"{run.folder.name}: the whole config, as YAML": config_text(run.config) for run in results.runs}
+    listings = {f"{run.folder.name}: the whole config, as YAML": format_config(run.config) for run in results.runs}
     return [Section("Commands and versions", text, table=rows, commands="\n".join(commands), listings=listings)]
 
 

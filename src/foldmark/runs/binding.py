@@ -53,7 +53,7 @@ def describe_files(fold: FoldFolder) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in (fold.checkpoint, fold.oof_file, fold.metrics_file)}
 
 
-def is_as_written(path: Path, summary: Mapping[str, Any]) -> bool:
+def is_unchanged(path: Path, summary: Mapping[str, Any]) -> bool:
     """Whether a file of a finished fold is the one that its summary names. One that is not named, as in folds made before there
     were bindings, only has to be there."""
     written = (summary.get("files") or {}).get(path.name)
@@ -68,6 +68,6 @@ def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")
     for path in (fold.checkpoint, fold.oof_file):
-        if not is_as_written(path, summary):
+        if not is_unchanged(path, summary):
             problem = "is not the file that training wrote" if path.is_file() else "is missing, though the fold is finished"
             raise UserError(f"{path}: {problem}; restore it, or remove {fold.path} and run make train again.")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foldmark.core.config import Config, check_config, config_text, differences, drop_retired, with_overrides
+from foldmark.core.config import Config, apply_overrides, check_config, drop_retired, format_config, list_differences
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, read_text, write_text
@@ -238,16 +238,16 @@ class RunFolder:
             stored = check_config(drop_retired(tree), str(self.config_file))
         except ValueError as error:
             raise UserError(f"{self.config_file}: {error}.") from None
-        asked = with_overrides(stored.model_dump(), overrides, str(self.config_file))
+        asked = apply_overrides(stored.model_dump(), overrides, str(self.config_file))
         self.refuse_changes(stored, asked)
         return asked
 
     def write_config(self, config: Config) -> None:
-        write_text(self.config_file, config_text(config))
+        write_text(self.config_file, format_config(config))
 
     def refuse_changes(self, stored: Config, asked: Config) -> None:
         """Raise UserError where the asked config would give another result than the stored one."""
-        changed = differences(stored, asked)
+        changed = list_differences(stored, asked)
         if changed:
             raise UserError(
                 f"{self.path} was made with another config: {', '.join(changed)}; "

@@ -31,7 +31,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        return data_uri(self.file.read_bytes(), KINDS[self.file.suffix])
+        return encode_data_uri(self.file.read_bytes(), KINDS[self.file.suffix])
 
     @property
     def alt(self) -> str:
@@ -53,7 +53,7 @@ class FacePicture:
 
     @property
     def source(self) -> str:
-        return data_uri(self.jpeg, "image/jpeg")
+        return encode_data_uri(self.jpeg, "image/jpeg")
 
     @property
     def layers(self) -> dict[str, tuple[str, str]]:
@@ -186,7 +186,7 @@ def write_report(path: Path, title: str, lead: str, chapters: Sequence[Chapter],
     write_text(path, template.render(title=title, lead=lead, chapters=chapters, missing=missing))
 
 
-def data_uri(content: bytes, kind: str) -> str:
+def encode_data_uri(content: bytes, kind: str) -> str:
     if kind == "image/png":
         content, kind = _lighter(content)
     return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -13,7 +13,7 @@ from foldmark.core.config import CropConfig
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import atomic_path, digest
-from foldmark.data.twins import picture_sizes, twin_pairs
+from foldmark.data.twins import find_twin_pairs, read_picture_sizes
 from foldmark.submission.findings import Finding, spans
 from foldmark.submission.plausibility import FaceFinding, find_implausible, find_not_finite
 from foldmark.submission.rows import Layout, Rows, find_header_defect, read_lines
@@ -110,8 +110,8 @@ class Format:
 
     def summary(self, faces: Faces) -> str:
         """What was compared in a file without findings."""
-        pairs = twin_pairs(faces)
-        compared = int(np.isfinite(picture_sizes(faces)[pairs[:, 1], 0]).sum())
+        pairs = find_twin_pairs(faces)
+        compared = int(np.isfinite(read_picture_sizes(faces)[pairs[:, 1], 0]).sum())
         left_out = (
             "" if compared == len(pairs) else f" ({len(pairs) - compared} more were not compared: their pictures cannot be read)"
         )

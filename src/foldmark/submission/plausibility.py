@@ -12,7 +12,7 @@ import numpy as np
 from foldmark.core.config import CropConfig
 from foldmark.core.faces import Faces
 from foldmark.core.markup import Markup
-from foldmark.data.twins import picture_sizes, twin_pairs
+from foldmark.data.twins import find_twin_pairs, read_picture_sizes
 from foldmark.submission.frames import USUAL_SPREAD, Frame, list_frames, split_wrong_twins
 
 # Limits of a face against its box, in units of the box's longer side. The truth of all 4,416 training faces lies within the
@@ -70,7 +70,7 @@ def find_implausible(points_px: np.ndarray, faces: Faces, crop: CropConfig) -> l
 
     crop: how the models' crops were cut, for points that were left in crop pixels.
     """
-    sizes_px = picture_sizes(faces)
+    sizes_px = read_picture_sizes(faces)
     rules = _rules(_shapes(points_px, faces))
     finite = np.isfinite(points_px).all(axis=(1, 2))
     unexplained = np.logical_or.reduce([rule.broken for rule in rules]) & finite
@@ -188,7 +188,7 @@ def _explain_faces(fitting: Fitting, unexplained: np.ndarray) -> Iterator[FaceFi
 def _explain_twins(points_px: np.ndarray, faces: Faces, sizes_px: np.ndarray, unexplained: np.ndarray) -> list[FaceFinding]:
     """Which mirror twins' points were not, or only half, mirrored."""
     findings, implausible = [], unexplained.copy()
-    pairs = twin_pairs(faces)
+    pairs = find_twin_pairs(faces)
     # Where both are implausible, their frame or their model is wrong, not their mirroring.
     pairs = pairs[~implausible[pairs].all(axis=1)]
     for problem, wrong in split_wrong_twins(points_px, faces, sizes_px, pairs):

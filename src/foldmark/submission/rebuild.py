@@ -11,7 +11,7 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.progress import Progress, no_progress
 from foldmark.data.sets import Data
-from foldmark.ensemble.ensemble import Member, Predicting, ensemble_points
+from foldmark.ensemble.ensemble import Member, Predicting, predict_ensemble
 from foldmark.models.device import pick_device
 from foldmark.runs.environment import describe_environment
 from foldmark.runs.experiment import Session
@@ -21,9 +21,9 @@ from foldmark.submission.format import Format, pick_format
 from foldmark.submission.record import (
     Circumstances,
     ExperimentRecord,
-    changed_checkpoints,
-    digest_of_list,
-    digest_of_pictures,
+    digest_list,
+    digest_pictures,
+    find_changed_checkpoints,
     read_provenance,
 )
 
@@ -39,7 +39,7 @@ class Difference:
     words: str
 
 
-def members_of(experiments: list[ExperimentRecord], places: Places) -> list[Member]:
+def find_members(experiments: list[ExperimentRecord], places: Places) -> list[Member]:
     """The experiments of a record as members of an ensemble."""
     return [
         Member(one.config, [FoldFolder((places.root / fold.checkpoint).parent) for fold in one.folds], one.weight)
@@ -60,21 +60,21 @@ def verify(csv: Path, data: Data, session: Session, progress: Progress = no_prog
     is, or why it cannot be rebuilt.
     """
     record, file_format = read_provenance(csv), pick_format(data.set)
-    if record.test_list != digest_of_list(data.test):
+    if record.test_list != digest_list(data.test):
         raise UserError(f"{csv}: was made for another test list than {data.folder} holds; name its folder with DATA_ROOT=...")
-    problems = changed_checkpoints(record, session.places)
+    problems = find_changed_checkpoints(record, session.places)
     if problems:
         raise UserError(f"{csv}: cannot be rebuilt, because {', '.join(problems)}; restore what is gone, or run make csv again.")
     device = pick_device(session.device)
     how = Predicting(device, session.places.cache, use_kept=False)
-    points_px, _ = ensemble_points(members_of(record.experiments, session.places), data.test, how, progress)
+    points_px, _ = predict_ensemble(find_members(record.experiments, session.places), data.test, how, progress)
     experiments = ", ".join(f"{len(experiment.folds)} of {experiment.name}" for experiment in record.experiments)
     made_from = f"what its checkpoints give ({experiments}; {len(data.test)} faces)"
     if csv.read_bytes() == file_format.text(points_px, data.test).encode():
         return f"{csv}: identical to the last byte to {made_from}."
     difference = _compare(csv, points_px, data.test, file_format)
     others = _other_circumstances(record, describe_circumstances(device, session.places, synthetic=data.synthetic))
-    if record.test_pictures not in (None, digest_of_pictures(data.test)):
+    if record.test_pictures not in (None, digest_pictures(data.test)):
         others.append("other test pictures")
     made_with = f"it was made with {', '.join(others)}" if others else "the record names no reason"
     edited = file_sha256(csv) != record.sha256

@@ -102,7 +102,7 @@ class CsvState:
         return self.record is not None and not self.reason
 
 
-def experiment_record(places: Places, folder: RunFolder, config: Config, weight: float = 1.0) -> ExperimentRecord:
+def describe_experiment(places: Places, folder: RunFolder, config: Config, weight: float = 1.0) -> ExperimentRecord:
     """The record of the finished folds of a run folder, with the sha256 of the checkpoints that predict."""
     records = [
         FoldRecord(
@@ -128,8 +128,8 @@ def save_csv(csv: Path, points_px: np.ndarray, origin: Origin, data: Data) -> Pr
             replaces=file_sha256(csv) if csv.is_file() else None,
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             faces=len(data.test),
-            test_list=digest_of_list(data.test),
-            test_pictures=digest_of_pictures(data.test),
+            test_list=digest_list(data.test),
+            test_pictures=digest_pictures(data.test),
             layout=file_format.digest,
             **origin.model_dump(),
         )
@@ -174,7 +174,7 @@ def csv_state(csv: Path, experiments: list[ExperimentRecord], data: Data) -> Csv
     return CsvState(record, reason=_find_change(record, experiments, data))
 
 
-def changed_checkpoints(record: Provenance, places: Places) -> list[str]:
+def find_changed_checkpoints(record: Provenance, places: Places) -> list[str]:
     """Which of the record's checkpoints are missing or have changed."""
     problems = []
     for fold in (fold for experiment in record.experiments for fold in experiment.folds):
@@ -186,11 +186,11 @@ def changed_checkpoints(record: Provenance, places: Places) -> list[str]:
     return problems
 
 
-def digest_of_list(faces: Faces) -> str:
+def digest_list(faces: Faces) -> str:
     return digest([faces.pictures, faces.boxes_px.tolist()])
 
 
-def digest_of_pictures(faces: Faces) -> str:
+def digest_pictures(faces: Faces) -> str:
     # Sizes, because reading all pictures would take as long as predicting, and their times differ on another machine.
     paths = (faces.path(row) for row in range(len(faces)))
     return digest([path.stat().st_size if path.is_file() else None for path in paths])
@@ -198,9 +198,9 @@ def digest_of_pictures(faces: Faces) -> str:
 
 def _find_change(record: Provenance, experiments: list[ExperimentRecord], data: Data) -> str:
     """The first difference between what a file was made from and what it would be made from now; empty if there is none."""
-    if record.test_list != digest_of_list(data.test):
+    if record.test_list != digest_list(data.test):
         return "was made for another test list"
-    if record.test_pictures not in (None, digest_of_pictures(data.test)):
+    if record.test_pictures not in (None, digest_pictures(data.test)):
         return "was made before test pictures changed"
     if record.layout not in (None, pick_format(data.set).digest):
         return "was made in another format"

@@ -5,8 +5,8 @@ import logging
 import pandas
 
 from foldmark.core.files import write_text
-from foldmark.models.checkpoint import latest_checkpoint
-from foldmark.runs.binding import check_finished, describe_fold, is_as_written
+from foldmark.models.checkpoint import load_latest_checkpoint
+from foldmark.runs.binding import check_finished, describe_fold, is_unchanged
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import FoldFolder
 
@@ -18,8 +18,8 @@ def check_finished_folds(run: Run) -> None:
     lost. Raises UserError for files that are missing, replaced, or of another config, split or data set."""
     for fold in run.folder.finished:
         check_finished(fold, describe_fold(run.config, run.faces, run.folds, fold.number))
-        if not is_as_written(fold.metrics_file, fold.require_summary()):
-            history = (latest_checkpoint(fold) or {}).get("history", [])
+        if not is_unchanged(fold.metrics_file, fold.require_summary()):
+            history = (load_latest_checkpoint(fold) or {}).get("history", [])
             write_metrics(fold, history)
             log.info(f"{fold.metrics_file}: not there or damaged, so written again from {fold.checkpoint.name}.")
 

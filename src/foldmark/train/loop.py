@@ -12,7 +12,7 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
 from foldmark.core.metrics import METRICS, compute_scores
-from foldmark.models.checkpoint import latest_checkpoint, push_checkpoint
+from foldmark.models.checkpoint import load_latest_checkpoint, push_checkpoint
 from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points
 from foldmark.models.net import count_parameters
@@ -40,8 +40,10 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
     for epoch in range(len(history), config.train.epochs):
         row, points_px = train_epoch(state, run, faces, epoch, listeners), None
         if epoch + 1 == config.train.epochs or (epoch + 1) % config.train.validate_every == 0:
-            points_px, _ = predict_points(state.averaged, run.store, data.held_out_rows, in_one_pass(config), run.faces.markup)
-            row |= held_out_figures(points_px, run, data)
+            points_px, _ = predict_points(
+                state.averaged, run.store, data.held_out_rows, simplify_prediction(config), run.faces.markup
+            )
+            row |= score_held_out(points_px, run, data)
         history.append(row)
         push_checkpoint(folder, {**state.state_dict(), "history": history, "binding": binding})
         write_metrics(folder, history)
@@ -64,7 +66,7 @@ def resume(state: TrainState, run: Run, fold: int, binding: dict) -> list[dict]:
     """Load the fold's last checkpoint or, if it has none, the weights to start from; the rows of metrics.csv so far. Raises
     UserError for a checkpoint of another fold, config, split or data set than `binding` describes."""
     folder = run.fold(fold)
-    stored = latest_checkpoint(folder)
+    stored = load_latest_checkpoint(folder)
     if stored:
         difference = find_difference(stored.get("binding"), binding)
         try:
@@ -100,14 +102,14 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
         update_average(state.averaged, state.model, train.ema, step)
         if not math.isfinite(loss):
             names = ", ".join(run.faces.pictures[row] for row in batch.rows)
-            raise diverged(run, data.fold, epoch, f"the loss is {loss} in epoch {epoch + 1}, in the batch of {names}")
+            raise explain_divergence(run, data.fold, epoch, f"the loss is {loss} in epoch {epoch + 1}, in the batch of {names}")
         losses.append(loss)
-        errors.append(training_figures(points_crop, batch, run, data))
+        errors.append(score_training_batch(points_crop, batch, run, data))
         for listener in listeners:
             listener.batch(epoch + (number + 1) / steps, errors[-1]["train_mae_px"])
     # The last step may have ruined the weights after its loss was computed.
     if not is_finite(state.averaged):
-        raise diverged(run, data.fold, epoch, f"the weights are not finite after epoch {epoch + 1}")
+        raise explain_divergence(run, data.fold, epoch, f"the weights are not finite after epoch {epoch + 1}")
     seconds, memory = time.perf_counter() - started, peak_memory_mb(state.device)
     return {
         "epoch": epoch + 1,
@@ -121,17 +123,17 @@ def train_epoch(state: TrainState, run: Run, faces: TrainingFaces, epoch: int, l
     }
 
 
-def diverged(run: Run, fold: int, epoch: int, what: str) -> UserError:
+def explain_divergence(run: Run, fold: int, epoch: int, what: str) -> UserError:
     fix = 'resume at a lower rate with SET="train.lr_factor=0.3"'
     return UserError(f"{run.fold(fold).path}: {what}; its checkpoint is of epoch {epoch}: {fix}.")
 
 
-def in_one_pass(config: Config) -> Config:
+def simplify_prediction(config: Config) -> Config:
     """The config with the plainest prediction, which is enough to see how training goes."""
     return config.model_copy(update={"predict": config.predict.model_copy(update={"realign": 0, "flip": False, "shift": 0})})
 
 
-def training_figures(points_crop: torch.Tensor, batch: Batch, run: Run, data: FoldData) -> dict[str, float]:
+def score_training_batch(points_crop: torch.Tensor, batch: Batch, run: Run, data: FoldData) -> dict[str, float]:
     """The training figures of a batch: MAE in original pixels, MSE relative to the box and in crop pixels squared."""
     difference_crop = (points_crop - batch.points_crop).cpu().numpy()
     difference_px = difference_crop * data.px_per_crop[batch.rows][:, None]
@@ -142,7 +144,7 @@ def training_figures(points_crop: torch.Tensor, batch: Batch, run: Run, data: Fo
     }
 
 
-def held_out_figures(points_px: np.ndarray, run: Run, data: FoldData) -> dict[str, float]:
+def score_held_out(points_px: np.ndarray, run: Run, data: FoldData) -> dict[str, float]:
     """The figures of predictions (n, k, 2) for the fold's held-out faces; mse_crop in crop pixels squared, the unit that the
     course's losses are in."""
     faces = run.faces.take(data.held_out_rows)
@@ -157,7 +159,7 @@ def predict_held_out(state: TrainState, run: Run, data: FoldData, history: list[
     return {
         "fold": data.fold,
         "faces": len(data.held_out_rows),
-        **held_out_figures(points_px, run, data),
+        **score_held_out(points_px, run, data),
         "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
         "epochs": len(history),
         "seconds": round(sum(row["seconds"] for row in history), 1),
