@@ -19,10 +19,10 @@ Call = tuple  # a function of Foldmark as "module:name", and its arguments
 
 
 class Given(SimpleNamespace):
-    """What the user gave a command: an attribute for each option, None where it was not given."""
+    """The options of a command as attributes, None where an option was not given."""
 
     def read(self, what: str) -> Any:
-        """What the options mean together, such as the session or the experiment: see `commands.setup`."""
+        """Read several options together, such as the session or the experiment: see `commands.setup`."""
         return getattr(import_module("foldmark.commands.setup"), f"read_{what}")(self)
 
     def need(self, option: str, example: str) -> str:
@@ -123,7 +123,7 @@ def data(given: Given) -> Call:
 
 @_command(*EXPERIMENT)
 def check(given: Given) -> Call:
-    """Look at all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
+    """Check all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
     0: it is safe, warnings or not."""
     return "commands.check:check", given.read("session"), given.read("experiment")
 

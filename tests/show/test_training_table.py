@@ -1,4 +1,4 @@
-"""What the terminal shows while folds train: in a real terminal, in one of a CI machine, and in a pipe."""
+"""Terminal output while folds train: in a real terminal, in one of a CI machine, and in a pipe."""
 
 import os
 import pty

@@ -1,1 +1,1 @@
-"""What each command does, a file a command family; the only place where all packages meet."""
+"""The commands, one file a command family; the only place where all packages meet."""

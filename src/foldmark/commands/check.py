@@ -21,7 +21,7 @@ COLOURS = {UNSAFE: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
 def check(session: Session, experiment: Experiment) -> int:
-    """Look at all faces, show what is found and write it into runs/check. The exit code: 0 if training is safe, else 2."""
+    """Check all faces, show the findings and write them into runs/check. The exit code: 0 if training is safe, else 2."""
     diagnosis = diagnose(experiment.data, experiment.config, show_progress)
     _show(diagnosis, experiment.config)
     say_made(", ".join(map(str, _write(diagnosis, experiment.data, session.places.check))))

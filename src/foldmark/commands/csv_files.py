@@ -1,4 +1,4 @@
-"""What `foldmark checkcsv`, `verify`, `score` and `ledger` print, and the upload of `submit`."""
+"""Output of `foldmark checkcsv`, `verify`, `score` and `ledger`, and the upload of `submit`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `make data` does: each set fetched or taken from where the user has it, checked, and put below DATA_ROOT.
+"""`make data`: each set fetched or taken from where the user has it, checked, and put below DATA_ROOT.
 
 A set appears there whole or not at all. Until then everything is in `.make-data`, which the readers skip and which the next
 call resumes from.
@@ -39,7 +39,7 @@ def fetch(data_root: Path, given: Mapping[str, str | None]) -> None:
 
 
 def _checked_address(variable: str, address: str) -> str:
-    """What the user gave for a source, checked before anything is fetched."""
+    """The user's address of a source, checked before anything is fetched."""
     if is_url(address):
         return address
     path = expand_user(Path(address), variable)
@@ -94,7 +94,7 @@ def _bring_test_list(test_list: CompetitionList, given: str | None, folder: Path
         return
     with _scratch(work / "unpacked") as scratch, _fetched(source, given, work, data_root / RECORD) as path:
         content = _read(path / test_list.file if path.is_dir() else path, source)
-        # What is checked is what is installed, whatever happens to the user's file meanwhile.
+        # Work on a copy, so that exactly the checked bytes are installed.
         write_bytes(scratch / test_list.file, content)
         with _blamed_on(given, scratch / test_list.file):
             _require_pictures(test_list.read(scratch), folder, given)

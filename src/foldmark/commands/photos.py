@@ -51,7 +51,7 @@ class PhotoFaces:
 
 @dataclass(frozen=True)
 class Asked:
-    """What to predict: the photos, with the ensemble of which runs and its name, into which folder, and whether to draw."""
+    """A prediction job: the photos, with the ensemble of which runs and its name, into which folder, and whether to draw."""
 
     photos: list[PhotoSource]
     runs: list[str]
@@ -64,7 +64,7 @@ def predict_sources(session: Session, given: Any) -> None:
     """Predict all faces in what the user gave as sources, with the runs or the experiment that were named."""
     places = session.places
     if given.run and (given.config or given.name):
-        raise UserError("--run: names what --config and --name would; give one of them.")
+        raise UserError("--run: excludes --config and --name; give one of them.")
     if given.run:
         name, runs = "+".join(Path(one).name for one in given.run), list(given.run)
     else:

@@ -1,4 +1,4 @@
-"""What the options that the user gave mean: `read_<what>(given)` for each. Synthetic faces are announced here."""
+"""Parse the user's options: `read_<what>(given)` for each. Synthetic faces are announced here."""
 
 from pathlib import Path
 from typing import Any

@@ -42,7 +42,7 @@ from foldmark.submission.record import (
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What a competition file is made from: the runs with their configs, the faces that they learned, their joint OOF
+    """The sources of a competition file: the runs with their configs, the faces that they learned, their joint OOF
     predictions, their blend, and the records of those with a weight."""
 
     folders: list[RunFolder]
@@ -95,7 +95,7 @@ def submit(session: Session, experiment: Experiment, competition: str | None, fo
 
 
 def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
-    """What the experiment's competition file is made from now. Raises UserError where no fold is finished, or where the runs
+    """The current sources of the experiment's competition file. Raises UserError where no fold is finished, or where the runs
     learned other points than the competition asks for."""
     places, data = session.places, experiment.data
     folders = experiment.folders(places)

@@ -65,11 +65,9 @@ def require_login() -> str:
     try:
         return call_with_limit(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
     except TimeoutError:
-        raise UserError("W&B: its server does not answer; look at the network, then run the same command again.") from None
+        raise UserError("W&B: its server does not answer; check the network, then run the same command again.") from None
     except Exception as error:
-        raise UserError(
-            f"W&B: the login does not work ({shorten_error(error)}); look at the network and `wandb login`."
-        ) from None
+        raise UserError(f"W&B: the login does not work ({shorten_error(error)}); check the network and `wandb login`.") from None
 
 
 def _find_runs(runs: Path) -> Path:

@@ -21,7 +21,7 @@ CURVES = {
     "machine/faces_per_second": "faces per second",
     "machine/memory_mb": "peak memory (MB)",
 }
-# What variants are compared by; the lower the better.
+# The metrics that variants are compared by; lower is better.
 FIGURES = {
     **{f"oof_{key}": metric.axis for key, metric in TABLE_METRICS.items()},
     "seconds": "seconds of training",

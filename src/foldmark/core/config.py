@@ -1,4 +1,4 @@
-"""What a config may hold: every key with its default and its limits. An unknown key is an error that names the nearest one."""
+"""The config: every key with its default and its limits. An unknown key is an error that names the nearest one."""
 
 import json
 import re
@@ -186,7 +186,7 @@ def format_config(config: Config) -> str:
 
 
 def list_differences(made_with: Config, asked: Config) -> list[str]:
-    """What a run made with one config would do otherwise under another: `key (was, now)`."""
+    """The settings in which two configs of a run differ: `key (was, now)`."""
     was, now = _flat(made_with.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
     return [f"{key} ({was[key]} there, {now[key]} asked)" for key in now if was[key] != now[key] and key not in NOT_PART_OF_A_RUN]
 

@@ -1,4 +1,4 @@
-"""What the points of a face mean: names of regions, mirror partners and the lines that draw a face.
+"""The meaning of a face's points: names of regions, mirror partners and the lines that draw a face.
 
 IBUG68 is the 68-point markup of iBUG 300-W (Sagonas et al. 2013), IMM58 that of the IMM Face Database (Nordstrom et
 al. 2004). "left" and "right" are the picture's, not the subject's.

@@ -79,7 +79,7 @@ def face_mse(points_px: np.ndarray, faces: Faces) -> np.ndarray:
 
 
 def mean_face_px(training: Faces, faces: Faces) -> np.ndarray:
-    """What knowing only the boxes gives: the mean training face (k, 2), relative to its box, placed in each face's box;
+    """The baseline from boxes alone: the mean training face (k, 2), relative to its box, placed in each face's box;
     points_px (n, k, 2)."""
     boxes = training.boxes_px[:, None]
     mean = ((training.points_px - boxes[..., :2]) / boxes[..., 2:]).mean(axis=0)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class StoreNotes(BaseModel):
-    """What stands beside a store: the digest of its pixels, and row -> what is wrong with its picture."""
+    """The record beside a store: the digest of its pixels, and row -> what is wrong with its picture."""
 
     sha256: str
     damaged: dict[int, str]
@@ -121,7 +121,7 @@ def open_store(
 
 
 def _read_whole(pixels: Path, notes: Path, faces: Faces, config: CropConfig) -> dict[int, str] | None:
-    """What is damaged in a store that is there whole; None where there is none, or one that has to be rebuilt."""
+    """The damaged rows of a complete store; None where there is none, or one that has to be rebuilt."""
     # The notes are written last: where they are, the store is complete.
     if not notes.exists() and not pixels.exists():
         return None

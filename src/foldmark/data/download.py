@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Known:
-    """What the file at an address is known to be; None where nothing is known."""
+    """The recorded digests of the file at an address; None where there are none."""
 
     size: int | None
     sha256: str | None
@@ -43,7 +43,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to fetch and where to keep it. limit: bytes that the file may not exceed."""
+    """A download and where to keep it. limit: bytes that the file may not exceed."""
 
     url: str
     folder: Path
@@ -74,7 +74,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Described:
-    """What a server said about a file: enough to know later whether it still is the same one."""
+    """A server's description of a file: enough to recognise the same file later."""
 
     url: str
     size: int | None
@@ -227,7 +227,7 @@ def _piece(response: HTTPResponse) -> bytes:
 
 
 def _describe(url: str, response: HTTPResponse) -> tuple[Described, int]:
-    """What the server says about the whole file, and the byte that its answer starts with."""
+    """The server's description of the whole file, and the byte that its answer starts with."""
     tag = response.headers.get("ETag", "")
     # A weak ETag may stay the same while bytes change.
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
@@ -278,7 +278,7 @@ def _amount(done: int, size: int | None) -> str:
 
 
 def recorded(url: str, record: Path) -> Known:
-    """What the record says about a URL. Raises UserError for a damaged record."""
+    """The record's entry for a URL. Raises UserError for a damaged record."""
     entry = _read_record(record).get(url, {})
     return Known(entry.get("size"), entry.get("sha256"))
 

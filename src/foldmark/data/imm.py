@@ -17,7 +17,7 @@ from foldmark.data.labels import find_folder, parse_number, refuse_links_outside
 IMM_FOLDER = "imm_face_db"
 SYNTHETIC_NOTE = "SYNTHETIC.txt"
 
-# What the six views of a person show.
+# The six views of a person.
 VIEWS = {1: "neutral", 2: "smile", 3: "turned to own right", 4: "turned to own left", 5: "spot light", 6: "free"}
 
 NAME = re.compile(r"(?P<person>\d\d)-(?P<view>[1-6])(?P<sex>[mf])")

@@ -1,4 +1,4 @@
-"""What the readers of label files share: finding a set's folder, plain numbers, paths that stay inside, possible faces."""
+"""Shared parts of the label file readers: finding a set's folder, plain numbers, paths that stay inside, possible faces."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +52,7 @@ def parse_number(text: str) -> float:
 
 def find_impossible(faces: Faces) -> dict[int, str]:
     """The faces that cannot be right, row -> why: boxes or points that are not finite or have no area, eyes on one spot, a box
-    far too small for its points or beside them. Training refuses them; what is merely odd, the doctor lists."""
+    far too small for its points or beside them. Training refuses them; the doctor lists odd faces as well."""
     low, high = faces.boxes_px[:, :2], faces.boxes_px[:, :2] + faces.boxes_px[:, 2:]
     with np.errstate(invalid="ignore"):
         why = {

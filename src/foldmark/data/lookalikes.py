@@ -1,4 +1,4 @@
-"""One look at each picture file, on all cores: what kind of file it is, whether it decodes, what it looks like; and which
+"""Inspect each picture file, on all cores: its format, whether it decodes, its perceptual hash; and find which
 pictures are the same under two names, byte for byte or alike to the eye."""
 
 import hashlib
@@ -31,7 +31,7 @@ ALIKE_BITS = 40
 
 @dataclass(frozen=True)
 class Sight:
-    """What one look at a picture file shows. Where `problem` says why it does not decode, nothing else is known.
+    """The properties of one picture file. Where `problem` says why it does not decode, nothing else is known.
 
     size: width, height as stored. turned: its EXIF says that it is to be turned for showing, which training does not do.
     digest: of the file's bytes. bits, mirror_bits: (256,) bool perceptual hash of the picture and of its mirror image

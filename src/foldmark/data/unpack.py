@@ -44,7 +44,7 @@ class BadArchive(UserError):
 
 
 class _Refused(Exception):
-    """What is wrong with an archive, without its name."""
+    """An error in an archive, without its name."""
 
 
 @dataclass(frozen=True)

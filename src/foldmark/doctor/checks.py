@@ -52,7 +52,7 @@ def check_boxes(train: Faces, config: Config) -> list[Finding]:
     twice = [name for (name, _), count in listed.items() if count > 1]
     return [
         Finding("faces listed twice", WARNING, twice, len(train), "they count double; remove one."),
-        finding("boxes that do not suit their points", WARNING, unsuited, "far larger or smaller than the face; look at them."),
+        finding("boxes that do not suit their points", WARNING, unsuited, "far larger or smaller than the face; check them."),
         finding("boxes that leave the picture", NOTE, off_picture, "the crop is padded."),
         finding("faces with a point outside the picture", NOTE, outside_picture, "the model still learns them."),
         finding("faces with a point outside the box", NOTE, outside_box, "usual: detector boxes cut the chin."),

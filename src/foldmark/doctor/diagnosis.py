@@ -63,7 +63,7 @@ class Diagnosis:
 
 
 def diagnose(data: Data, config: Config, progress: Progress = no_progress) -> Diagnosis:
-    """Look at all faces and pictures. Raises UserError for a label file that cannot be read at all."""
+    """Check all faces and pictures. Raises UserError for a label file that cannot be read at all."""
     train, test = _look(data, progress)
     impossible_finding, impossible = check_impossible(train.faces)
     possible = np.array([row for row in range(len(train)) if row not in impossible], int)

@@ -1,4 +1,4 @@
-"""A check of the doctor's and what it found."""
+"""A check of the doctor and its findings."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ UNSAFE, WARNING, NOTE = "unsafe", "warning", "note"
 
 @dataclass(frozen=True)
 class Finding:
-    """One check and what it found. level: what it means if there is anything in `found`, one text a face, picture or pair.
+    """One check and its result. level: what it means if there is anything in `found`, one text a face, picture or pair.
     of: how many were looked at. meaning: what follows from it, and the fix."""
 
     check: str

@@ -36,7 +36,7 @@ def check_pictures(train: Seen, test: Seen | None, config: Config) -> list[Findi
         lambda _, sight: sight.turned,
         "read as stored; check that the points were set on the picture as stored.",
     )
-    note("pictures blank", WARNING, lambda _, sight: sight.blank, "nothing to learn from; look at them.")
+    note("pictures blank", WARNING, lambda _, sight: sight.blank, "nothing to learn from; check them.")
     note("pictures with 16 bits", NOTE, lambda _, sight: _is_deep(sight), "read, scaled to 8 bits.")
     note(
         "pictures CMYK, palette or other colours",

@@ -1,4 +1,4 @@
-"""What an ensemble needs beside its models: the blend's weights and the calibration of its uncertainty.
+"""The files of an ensemble beside its models: the blend's weights and the calibration of its uncertainty.
 
 Both are fitted on out-of-fold predictions and their truth, and kept as `runs/<name>/ensemble.json`, so that predicting needs no
 data set: `train` writes it for its experiment, `csv` for a blend.

@@ -1,4 +1,4 @@
-"""The course's parts 1 and 2 on IMM: the settings that each compares, and what they reached.
+"""The course's parts 1 and 2 on IMM: the settings that each compares, and their scores.
 
 A part keeps everything in runs/<part>/: a run folder for each setting and seed, figures/, results.csv, index.html and
 sections.json.

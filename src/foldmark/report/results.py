@@ -1,4 +1,4 @@
-"""What an experiment or a blend has reached, read from its run folders. Predicts nothing."""
+"""The results of an experiment or a blend, read from its run folders. Predicts nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from foldmark.submission.record import record_path
 
 
 def score_mean_face(run: Run, folds: Sequence[int]) -> dict[str, float]:
-    """The scores of the mean training face placed in each box, on the held-out faces of these folds: what knowing only the
-    boxes gives, and what a model has to beat."""
+    """The scores of the mean training face placed in each box, on the held-out faces of these folds: the
+    baseline from boxes alone, which a model has to beat."""
     rows = [run.held_out_rows(fold) for fold in folds]
     points_px = [
         mean_face_px(run.faces.take(run.training_rows(fold)), run.faces.take(held_out))

@@ -1,4 +1,4 @@
-"""What W&B shows: of a training its curves and the same few faces, of out-of-fold (OOF) predictions every face, the errors'
+"""W&B runs: of a training its curves and the same few faces, of out-of-fold (OOF) predictions every face, the errors'
 distribution, the regions and how far to trust the uncertainty, and which file was made from which."""
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class WandbListener(Listener):
 
 
 def list_tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
-    """What to filter runs by: the data set, the backbone, its head and its blur."""
+    """Tags to filter runs by: the data set, the backbone, its head and its blur."""
     model = [config.model.name, f"{config.model.head} head"]
     if config.model.name.startswith("resnet"):
         model.append(f"blur {config.model.blur}")

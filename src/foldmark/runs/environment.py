@@ -1,4 +1,4 @@
-"""What a result may depend on beside settings and data: versions, revision, machine."""
+"""The environment of a result beside settings and data: versions, revision, machine."""
 
 import platform
 import subprocess

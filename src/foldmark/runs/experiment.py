@@ -1,4 +1,4 @@
-"""What the user's settings mean: the experiment's name, configs and data. Without torch, so that a wrong setting is answered at
+"""The user's settings resolved: the experiment's name, configs and data. Without torch, so that a wrong setting is answered at
 once."""
 
 import glob
@@ -30,7 +30,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asks for: a config's name or path, an experiment's name (None: the config's) and overrides of its keys."""
+    """The user's settings: a config's name or path, an experiment's name (None: the config's) and overrides of its keys."""
 
     config: str | None = None
     name: str | None = None

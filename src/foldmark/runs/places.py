@@ -30,7 +30,7 @@ class Places:
 
     @property
     def cache(self) -> Path:
-        """What can be made again: crops, synthetic faces, measured speeds."""
+        """Files that can be made again: crops, synthetic faces, measured speeds."""
         return self.root / "cache"
 
     @property

@@ -61,7 +61,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """What a panel of `draw_curves` shows: a column of metrics.csv for the held-out faces, one for training, or both.
+    """A panel of `draw_curves`: a column of metrics.csv for the held-out faces, one for training, or both.
 
     curves: a colour each. line: a label and a value to draw across.
     """

@@ -100,7 +100,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a report leaves out, and the make target (with its own variables) that makes it."""
+    """A section that a report leaves out, and the make target (with its own variables) that makes it."""
 
     what: str
     command: str

@@ -1,4 +1,4 @@
-"""What the terminal shows: sentences and tables as plain text, and a live progress bar where somebody watches."""
+"""Terminal output: sentences and tables as plain text, and a live progress bar where somebody watches."""
 
 import logging
 import os

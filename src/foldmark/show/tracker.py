@@ -1,6 +1,6 @@
 """Weights & Biases (W&B) runs that cannot harm a training: one run a fold, the folds of an experiment in one group.
 
-`metrics.csv` in the run folder is the truth, and W&B only shows it. So trouble with W&B costs one warning and the view: every
+`metrics.csv` in the run folder is the truth, and W&B only shows it. So an error of W&B costs one warning and the view: every
 call is caught, and none may take longer than its limit.
 """
 
@@ -30,7 +30,7 @@ UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkp
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a W&B run is about. Its id is kept in `folder`, so that a resumed fold continues the same run."""
+    """The identity of a W&B run. Its id is kept in `folder`, so that a resumed fold continues the same run."""
 
     experiment: str  # the group of its folds
     name: str

@@ -1,4 +1,4 @@
-"""What the terminal shows while folds train: a live table of all folds, or a plain line an epoch where nobody watches."""
+"""Terminal output while folds train: a live table of all folds, or a plain line an epoch where nobody watches."""
 
 import time
 from dataclasses import dataclass, field

@@ -36,7 +36,7 @@ def upload_submission(csv: Path, sha256: str, competition: str, message: str) ->
 
 
 def find_obstacle(csv: Path, competition: str | None) -> str | None:
-    """What is missing for an upload, and the fix; None if nothing is."""
+    """The obstacle to an upload, and the fix; None if there is none."""
     by_hand = f"upload {csv} by hand on the competition's page, or"
     if not competition:
         return f"no competition is named; {by_hand} name it with COMPETITION=... (the last part of its page's address)."

@@ -61,7 +61,7 @@ class Circumstances(BaseModel):
 
 
 class Origin(Circumstances):
-    """What a competition file is made from: the experiments, and the OOF figures of their blend."""
+    """The sources of a competition file: the experiments, and the OOF figures of their blend."""
 
     experiments: list[ExperimentRecord] = Field(min_length=1)
     oof: Figures
@@ -150,7 +150,7 @@ def read_provenance(csv: Path) -> Provenance:
         raise UserError(f"{csv}: no such file; `make csv` writes it.")
     path, remake = record_path(csv), f"move {csv.name} away and run make csv"
     if not path.exists():
-        raise UserError(f"{path}: no such record, so it is not known what {csv.name} was made from; {remake}.")
+        raise UserError(f"{path}: no such record, so the models behind {csv.name} are unknown; {remake}.")
     return read_record(path, Provenance, remake)
 
 
@@ -161,11 +161,11 @@ def csv_state(csv: Path, experiments: list[ExperimentRecord], data: Data) -> Csv
     if not csv.is_file():
         return CsvState(edited=True, reason="is not a file")
     if not record_path(csv).is_file():
-        return CsvState(edited=True, reason="has no record of what it was made from")
+        return CsvState(edited=True, reason="has no record of its models")
     try:
         record = read_provenance(csv)
     except UserError:
-        return CsvState(edited=True, reason="has a damaged record, so it is not known what it was made from")
+        return CsvState(edited=True, reason="has a damaged record of its models")
     sha256 = file_sha256(csv)
     if sha256 == record.replaces != record.sha256:
         return CsvState(record, reason="was to be replaced by a file that was not written")

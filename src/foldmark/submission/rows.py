@@ -18,7 +18,7 @@ from foldmark.submission.findings import Finding, spans
 # No +, spaces, digits of other scripts, underscores, hexadecimals, nan or inf; pandas reads longer whole numbers as text.
 NUMBER = re.compile(r"-?([0-9]{1,15}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?")
 WHOLE = re.compile(r"0|[1-9][0-9]{0,14}")
-# What splits lines for some readers and not for others.
+# Characters that split lines for some readers and not for others.
 OTHER_LINE_ENDS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 LIMIT = 256 * MEGABYTE  # a file of 716 faces has 2
 SHOWN = 40  # characters of a wrong text in a message
@@ -26,7 +26,7 @@ SHOWN = 40  # characters of a wrong text in a message
 
 @dataclass(frozen=True)
 class Layout:
-    """What the rows of a file should be: keys holds the text of each row's key columns, in order.
+    """The expected rows of a file: keys holds the text of each row's key columns, in order.
 
     numbered: the keys are numbers from 0; else they are texts, which may hold commas.
     """

@@ -118,7 +118,7 @@ class Canvas:
         self.count += rows * columns
 
     def picture(self, background: np.ndarray) -> np.ndarray:
-        """What was drawn, over a background of the canvas's size, float32 (height, width, 3) in 0..1."""
+        """The drawing over a background of the canvas's size, float32 (height, width, 3) in 0..1."""
         chosen = self.nearest.astype(np.uint32).view(np.int32)
         rgba = np.zeros(len(chosen), np.uint32)
         for first, (rows, columns), light_map, xy, texture in self.layers:

@@ -1,4 +1,4 @@
-"""What stands in the picture: head, ears, body, hair, glasses, hands, background; and the photograph taken of it."""
+"""The parts of the picture: head, ears, body, hair, glasses, hands, background; and the photograph taken of it."""
 
 import cv2
 import numpy as np
@@ -262,7 +262,7 @@ def draw_background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarr
 
 
 def photograph(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera does to a scene (H, W, 3) in 0..1: exposure, tint, blur, grain. Returns uint8."""
+    """Apply a camera's effects to a scene (H, W, 3) in 0..1: exposure, tint, blur, grain. Returns uint8."""
     height, width = picture.shape[:2]
     level = np.linspace(0, 1, 256) * rng.uniform(0.85, 1.3)
     level = 0.5 + (np.clip(level, 0, 1) ** rng.uniform(0.75, 1.25) - 0.5) * rng.uniform(0.8, 1.12)

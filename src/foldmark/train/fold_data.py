@@ -1,4 +1,4 @@
-"""What one fold trains on and is held to."""
+"""The training and held-out data of one fold."""
 
 from dataclasses import dataclass
 

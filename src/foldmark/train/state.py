@@ -1,4 +1,4 @@
-"""What training changes: the model, the moving average of its weights, and the optimizer; and one step of it."""
+"""The state of training: the model, the moving average of its weights, and the optimizer; and one step of it."""
 
 import copy
 import math
