@@ -2,6 +2,7 @@
 that is the point (kills, Ctrl-C, imports, memory, two at once)."""
 
 import logging
+import multiprocessing
 import os
 import random
 import subprocess
@@ -16,6 +17,8 @@ import numpy as np
 from foldmark.cli import main
 
 SOURCE = Path(__file__).parent.parent / "src"
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["foldmark.commands.train", "foldmark.commands.submission", "foldmark.commands.compare"])
 COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
 
 
@@ -48,6 +51,14 @@ def run_in_process(folder: Path, *arguments: object, **changes: str) -> subproce
             sys.argv = command
             code = _exit_code()
         return subprocess.CompletedProcess(command, code, _text(out), _text(err))
+
+
+def fork_process(folder: Path, said: Path, *arguments: object) -> multiprocessing.process.BaseProcess:
+    """Start `foldmark ...` in a folder as a process of its own, at once: forked from one that has imported torch already. What it
+    prints goes into the file `said`."""
+    process = PROCESSES.Process(target=become_foldmark, args=(folder, said, *arguments))
+    process.start()
+    return process
 
 
 def become_foldmark(folder: Path, said: Path, *arguments: object) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.commandline import become_foldmark
+from tests.commandline import fork_process
 from tests.conftest import REPOSITORY, assert_refused
 
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "4"))
@@ -29,15 +29,9 @@ TINY = (
 TRAIN = ["train", "--device", "cpu", "--name", "a", "--set", TINY, "--data-root"]
 
 
-# Forked from a process that has imported torch once: killed while they train, and not while they load it.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["foldmark.commands.train"])
-
-
 def start(workplace: Path, synthetic_root: Path) -> multiprocessing.process.BaseProcess:
-    process = PROCESSES.Process(target=become_foldmark, args=(workplace, workplace / "said.txt", *TRAIN, synthetic_root))
-    process.start()
-    return process
+    """Killed while it trains, and not while it loads torch."""
+    return fork_process(workplace, workplace / "said.txt", *TRAIN, synthetic_root)
 
 
 def assert_ends_well(process: multiprocessing.process.BaseProcess, workplace: Path, story: str = "") -> None:

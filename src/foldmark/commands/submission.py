@@ -15,7 +15,7 @@ from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.calibration import calibrate, measure_reliability, rank_uncertain_faces
 from foldmark.ensemble.ensemble import Predicting, predict_ensemble
-from foldmark.ensemble.fit import fit_ensemble, write_fit
+from foldmark.ensemble.fit import write_fit
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.device import pick_device
 from foldmark.report import wandb
@@ -130,8 +130,8 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     say(f"OOF scores of the models in the CSV ({len(oof)} faces{joined}): {format_scores(oof.scores())}")
     say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} values; {record_path(path).name} records its origin")
     chart = _write_uncertainty(path, oof, spread_px, data.test)
-    fit = fit_ensemble(ensemble.folders, ensemble.blend.weights, ensemble.faces)
-    write_fit(RunFolder(places.run(experiment.name)).ensemble_file, fit)
+    fit_file = RunFolder(places.run(experiment.name)).ensemble_file
+    write_fit(fit_file, ensemble.folders, ensemble.blend.weights, ensemble.faces)
     _track_ensemble(session, experiment, ensemble, record, chart)
     return record
 

@@ -6,7 +6,7 @@ import torch
 from foldmark.core.files import lock_folder
 from foldmark.core.metrics import format_scores
 from foldmark.data.sets import Data
-from foldmark.ensemble.fit import fit_ensemble, write_fit
+from foldmark.ensemble.fit import write_fit
 from foldmark.ensemble.oof import read_oof
 from foldmark.models.device import pick_device
 from foldmark.report.face_sheet import FaceSheet
@@ -58,7 +58,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
                 executor.submit(fold)
         for fold, summary in executor.results():
             say(f"fold {fold} done in {summary['seconds'] / 60:.1f} min: out-of-fold {format_scores(summary)}")
-    write_fit(run.folder.ensemble_file, fit_ensemble([run.folder], np.ones(1), run.faces))
+    write_fit(run.folder.ensemble_file, [run.folder], np.ones(1), run.faces)
     oof = read_oof(run.folder, run.faces)
     say(f"all out-of-fold faces ({len(oof)}): {format_scores(oof.scores())}")
     say(f"for comparison, the mean training face placed in each box: {format_scores(score_mean_face(run, folds))}")

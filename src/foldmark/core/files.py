@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -92,8 +93,40 @@ def lock_folder(folder: Path, busy: str | None) -> Iterator[None]:
     holds it, or raises UserError with the words `busy`."""
     with _hold(folder / ".lock", folder, busy):
         for left in folder.glob(".*.partial"):
-            left.unlink(missing_ok=True)
+            # Another process may write here without the lock, such as csv its kept predictions.
+            writer = re.fullmatch(r".*\.([0-9]{1,9})\.partial", left.name)
+            if writer is None or not _is_running(int(writer[1])):
+                with suppress(OSError):
+                    left.unlink()
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds this folder now. Writes nothing."""
+    lock_path = folder / ".lock"
+    if not lock_path.is_file():
+        return False
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 ends the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return process != os.getpid()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import digest, read_record, write_text
+from foldmark.core.files import digest, lock_file, read_record, write_text
 from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import blend_oof, combine_spreads, weighted_sum
 from foldmark.ensemble.calibration import Calibration, calibrate
@@ -80,8 +80,10 @@ def fit_ensemble(folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces
     )
 
 
-def write_fit(path: Path, fit: EnsembleFit) -> None:
-    write_text(path, fit.model_dump_json(indent=1) + "\n")
+def write_fit(path: Path, folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces) -> None:
+    """Fit the blend (m,) of these runs and keep it. One process after the other, so that the last one has seen all folds."""
+    with lock_file(path):
+        write_text(path, fit_ensemble(folders, weights, faces).model_dump_json(indent=1) + "\n")
 
 
 def read_fit(path: Path) -> EnsembleFit:

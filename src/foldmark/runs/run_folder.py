@@ -25,7 +25,7 @@ import numpy as np
 from foldmark.core.config import Config, apply_overrides, check_config, drop_retired, format_config, list_differences
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
-from foldmark.core.files import MEGABYTE, atomic_path, read_bytes, read_text, write_text
+from foldmark.core.files import MEGABYTE, atomic_path, is_locked, read_bytes, read_text, write_text
 from foldmark.core.yaml_values import read_yaml
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class RunFolder:
         """The finished folds. Raises UserError if there is none, or where one has predictions but lost its summary: the figures
         of the others alone would be taken for those of the experiment."""
         for fold in self._folds_with("oof.npz"):
-            if not fold.finished:
+            if not fold.finished and not is_locked(fold.path):
                 raise UserError(f"{fold.path}: has predictions but no summary.json; run make train again, which finishes it.")
         folds = self.finished
         if not folds:

@@ -95,7 +95,8 @@ def table_rows(rows: list[Row]) -> list[Row]:
 
 def note_submission(csv_file: Path, record: "Provenance", path: Path) -> None:
     """Add a row for a competition file that was just written. It replaces the file's older row; the leaderboard score is kept
-    only for the same content. Raises UserError for a ledger that cannot be read, which is then unchanged."""
+    only for the same content. A file that another process has replaced meanwhile is left to that process. Raises UserError for a
+    ledger that cannot be read, which is then unchanged."""
     new = {
         "file": csv_file.name,
         "sha256": record.sha256[:SHORT],
@@ -108,6 +109,8 @@ def note_submission(csv_file: Path, record: "Provenance", path: Path) -> None:
         "leaderboard": "",
     }
     with _change(path) as ledger:
+        if file_sha256(csv_file) != record.sha256:
+            return
         older = ledger.row(csv_file)
         if older is None:
             ledger.rows.append(new)

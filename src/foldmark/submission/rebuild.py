@@ -60,6 +60,7 @@ def verify(csv: Path, data: Data, session: Session, progress: Progress = no_prog
     is, or why it cannot be rebuilt.
     """
     record, file_format = read_provenance(csv), pick_format(data.set)
+    edited = file_sha256(csv) != record.sha256
     if record.test_list != digest_list(data.test):
         raise UserError(f"{csv}: was made for another test list than {data.folder} holds; name its folder with DATA_ROOT=...")
     problems = find_changed_checkpoints(record, session.places)
@@ -77,7 +78,6 @@ def verify(csv: Path, data: Data, session: Session, progress: Progress = no_prog
     if record.test_pictures not in (None, digest_pictures(data.test)):
         others.append("other test pictures")
     made_with = f"it was made with {', '.join(others)}" if others else "the record names no reason"
-    edited = file_sha256(csv) != record.sha256
     if edited or difference.largest_px is None or difference.largest_px > TOLERANCE_PX:
         changed = "; it has been changed since it was made" if edited else ""
         raise UserError(f"{csv}: {difference.words}{changed}; {made_with}; move it away and run make csv to have it made again.")
