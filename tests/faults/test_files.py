@@ -110,6 +110,8 @@ def _judge_files(whole: Whole, path: Path, damaged: object, done: Done, command:
             problems += [] if done.code == 2 and REMOVED.get(command) == str(one) else [f"{one} is lost"]
         elif now != was and (one.match("submissions/*-synthetic.csv") or not same_content(one, was, now)):
             known = str(one) == "runs/compare.csv" and _same_rows(folder / one, was)
+            # A ledger that is gone begins anew, with the row of the file that is there.
+            known |= one == path and one.name == "ledger.csv"
             problems += [] if known or one.suffix == ".html" else [f"{one} changed"]
     left = list(whole.project.folder.rglob("*.partial"))
     return problems + [f"{one} was left" for one in left]

@@ -32,6 +32,7 @@ from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points
 from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
+from foldmark.runs.binding import require_unchanged
 from foldmark.runs.places import Places
 from foldmark.runs.run import pick_faces
 from foldmark.runs.run_folder import RunFolder
@@ -134,6 +135,8 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     members = []
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
         if weight:
+            for fold in folder.finished:
+                require_unchanged(fold, fold.checkpoint)
             models = [load_model(fold.checkpoint, config, markups[0].count, where) for fold in folder.finished]
             members.append(LoadedMember(config, models, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)

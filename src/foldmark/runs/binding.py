@@ -67,7 +67,13 @@ def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
     difference = find_difference(summary.get("binding"), expected)
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")
-    for path in (fold.checkpoint, fold.oof_file):
+    require_unchanged(fold, fold.checkpoint, fold.oof_file)
+
+
+def require_unchanged(fold: FoldFolder, *paths: Path) -> None:
+    """Raise UserError for files of a finished fold that are missing or were replaced."""
+    summary = fold.require_summary()
+    for path in paths:
         if not is_unchanged(path, summary):
             problem = "is not the file that training wrote" if path.is_file() else "is missing, though the fold is finished"
             raise UserError(f"{path}: {problem}; restore it, or remove {fold.path} and run make train again.")
