@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from foldmark.core.config import split_overrides
+from foldmark.core.config import Config, split_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import expand_user
 from foldmark.data.sets import Data
@@ -47,7 +47,8 @@ def read_experiment(given: Any) -> Experiment:
 def read_data(given: Any) -> Data:
     """The data set of the config, for commands that take no more of it."""
     places = read_session(given).places
-    return open_data(places, read_data_root(given), data_set_of(places, Settings(given.config or None)))
+    kind = data_set_of(places, Settings(given.config)) if given.config else Config().data.set
+    return open_data(places, read_data_root(given), kind)
 
 
 def open_data(places: Places, root: Path, kind: str) -> Data:
