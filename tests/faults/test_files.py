@@ -1,7 +1,7 @@
 """Every file that a command writes, damaged in every way, times every command: no traceback, no endless wait, no wrong figure, no
 lost file. What is damaged is either made again, or named in one sentence with exit code 2.
 
-The files are those of a real project, so a new file is in it by itself. The suite takes each file with every third kind of damage
+The files are those of a real project, so a new file is in it by itself. The suite takes each file with every fifth kind of damage
 and one of the commands that open it, another one for each; FOLDMARK_SOAK takes all of both, as `make soak` does.
 """
 
@@ -27,7 +27,7 @@ from tests.faults.project import (
 # Those that neither read nor write what the others wrote, need the network, or take minutes.
 LEFT_OUT = {"data", "synthetic", "model", "dashboard", "sync", "workspace", "part1", "part2", "extra", "photos"}
 CSV = f"submissions/{A}.csv"
-SAMPLED = 3  # the suite takes one kind of damage in so many
+SAMPLED = 5  # the suite takes one kind of damage in so many
 # What a command of COMMANDS removes itself, before it is run.
 REMOVED = {"csv again": CSV, "train again": f"runs/{A}/fold1/summary.json"}
 
