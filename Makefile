@@ -75,7 +75,7 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
 
-soak: setup ## the tests that take chances: generated bad inputs, damaged files, histories, kills, commands together; hours
+soak: setup ## randomised long tests: generated bad inputs, damaged files, histories, kills, commands together; hours
 	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/train/test_crash.py tests/faults
 
 lint: setup ## check style, types and the order of the packages

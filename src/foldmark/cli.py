@@ -113,7 +113,7 @@ def _command(*options: Callable) -> Callable:
 
 @_command(DATA_ROOT, *SOURCES)
 def data(given: Given) -> Call:
-    """Fetch, check and unpack the real data sets, going on where a download broke off."""
+    """Fetch, check and unpack the real data sets; resumes an interrupted download."""
     return (
         "commands.data:fetch",
         given.read("data_root"),
@@ -130,7 +130,7 @@ def check(given: Given) -> Call:
 
 @_command(*EXPERIMENT, FOLDS, *SESSION)
 def train(given: Given) -> Call:
-    """Train the folds of an experiment, going on where it was interrupted."""
+    """Train the folds of an experiment; resumes where it was interrupted."""
     folds = given.read("folds")
     return "commands.train:train", given.read("session"), given.read("experiment"), folds
 

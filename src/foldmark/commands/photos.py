@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas
 
+from foldmark.commands.setup import read_data_root
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
 from foldmark.core.files import digest, expand_user, write_text
@@ -75,11 +76,10 @@ def predict_sources(session: Session, given: Any) -> None:
     photos = find_photos(sources, given.box or None)
     if any(photo.boxes_px is None for photo in photos):
         load_detector()
-    data_root = expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else places.data
-    predict_photos(Asked(photos, runs, name, out, given.draw), session.device, data_root)
+    predict_photos(Asked(photos, runs, name, out, given.draw), session.device, read_data_root(given))
 
 
-def predict_photos(asked: Asked, device: str = "auto", data_root: Path | None = None) -> None:
+def predict_photos(asked: Asked, device: str, data_root: Path) -> None:
     """Predict all faces of these photos and write points, and pictures if they are to be drawn.
 
     A photo that cannot be used is named and passed over, one without a face is named. Raises UserError if no face is left.

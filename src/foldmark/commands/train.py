@@ -16,7 +16,7 @@ from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
-from foldmark.train.executors import InOrder
+from foldmark.train.executors import Executor, InOrder
 from foldmark.train.finished import check_finished_folds
 from foldmark.train.fold_data import prepare_fold
 from foldmark.train.loop import train_fold
@@ -48,7 +48,7 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     group = Group(run.name, session.wandb, session.notes, list_tags(run.config, synthetic=data.synthetic))
     with TrainingTable([str(fold) for fold in folds], run.config.train.epochs) as table:
         row_of = dict(zip(folds, table.rows, strict=True))
-        executor: InOrder[int] = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
+        executor: Executor[int] = InOrder(lambda fold: train_one(run, fold, row_of[fold], device, group))
         for fold in folds:
             summary = run.fold(fold).summary
             if summary:

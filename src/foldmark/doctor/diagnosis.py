@@ -18,9 +18,9 @@ from foldmark.doctor.scatter import BoxScatter, measure_box_scatter
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings; counts: source -> faces in train and test; folds: fold -> faces; odd: training row -> what its picture on
-    the sheet is captioned with; scatter: how the boxes sit on the faces, None where no face is possible; leakage: split ->
-    kind -> held-out faces that are known from training, empty where there are no folds."""
+    """All findings; counts: source -> faces in train and test; folds: fold -> faces; odd: training row -> caption of its picture
+    on the sheet; scatter: how the boxes sit on the faces, None where no face is possible; leakage: split -> kind -> held-out
+    faces that are known from training, empty where there are no folds."""
 
     findings: list[Finding]
     counts: dict[str, dict[str, int]]

@@ -22,13 +22,12 @@ LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
 @dataclass(frozen=True)
 class Blend:
     """weights: (m,) of the experiments, none negative, sum 1; fitted, or equal. The NMEs are means over the faces in percent: of
-    equal weights, of fitted weights (nested), and of each experiment alone (m,)."""
+    equal weights, and of fitted weights (nested)."""
 
     weights: np.ndarray
     fitted: bool
     nme_mean: float
     nme_nested: float
-    nme_alone: np.ndarray
 
 
 def blend_oof(folders: Sequence[RunFolder], configs: Sequence[Config], faces: Faces) -> tuple[Oof, Blend]:
@@ -70,8 +69,7 @@ def fit_blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> tuple[B
     nme_mean, nme_nested = (float(face_nme(oof_px, faces).mean()) for oof_px in (mean_px, nested_px))
     fitted = nme_nested < nme_mean
     weights = drop_small_weights(fit_weights(points_px, faces)) if fitted else equal
-    alone = np.array([face_nme(alone_px, faces).mean() for alone_px in points_px])
-    return Blend(weights, fitted, nme_mean, nme_nested, alone), nested_px if fitted else mean_px
+    return Blend(weights, fitted, nme_mean, nme_nested), nested_px if fitted else mean_px
 
 
 def drop_small_weights(weights: np.ndarray) -> np.ndarray:

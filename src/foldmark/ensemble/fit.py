@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, lock_file, read_record, write_text
-from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import blend_oof, combine_spreads, weighted_sum
 from foldmark.ensemble.calibration import Calibration, calibrate
 from foldmark.ensemble.oof import read_oof, require_same_split
@@ -106,8 +105,6 @@ def find_fit(folders: Sequence[RunFolder], read_faces: Callable[[], Faces | None
             f"{', '.join(str(folder.path) for folder in folders)}: no ensemble.json holds for the finished folds, so the "
             "uncertainty of the points is not known; run make csv with the same settings where the data set is, which writes it."
         )
-    for folder in folders:
-        read_split(folder.split_file, faces)
     _, blend = blend_oof(folders, [folder.read_config() for folder in folders], faces)
     return fit_ensemble(folders, blend.weights, faces)
 

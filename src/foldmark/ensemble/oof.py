@@ -42,7 +42,7 @@ class Oof:
         return np.abs(self.points_px - self.faces.points_px).mean(axis=(1, 2))
 
     def scores(self) -> dict[str, float]:
-        """The number of faces and the figures of `metrics.scores` over all of them."""
+        """The number of faces and the figures of `compute_scores` over all of them."""
         return {"faces": len(self), **compute_scores(self.points_px, self.faces)}
 
     def interval(self, values: np.ndarray | None = None) -> tuple[float, float]:
@@ -52,11 +52,6 @@ class Oof:
     def regions(self) -> dict[str, float]:
         """The NME in percent of each region of the markup."""
         return region_nme(self.points_px, self.faces)
-
-    def take(self, chosen: np.ndarray) -> "Oof":
-        """These faces only (indices or a mask)."""
-        rows, folds = self.rows[chosen], self.folds[chosen]
-        return Oof(rows, folds, self.points_px[chosen], self.spread_px[chosen], self.faces.take(chosen))
 
     def same_split(self, other: "Oof") -> bool:
         """Whether both hold out the same faces in the same folds."""

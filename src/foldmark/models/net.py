@@ -84,7 +84,7 @@ def count_parameters(model: nn.Module) -> int:
 @torch.inference_mode()
 def count_multiplications(model: PointRegressor, config: Config) -> int:
     """Multiply-adds of convs and linear layers for one crop; a FLOP count that counts both is twice this."""
-    from torch.utils.flop_counter import FlopCounterMode  # half a second to import
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import
 
     width, height = config.crop.size
     crop = torch.zeros(1, 1, height, width, device=model.mean_points_crop.device)

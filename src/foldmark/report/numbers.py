@@ -214,7 +214,7 @@ def describe_variants(results: Results) -> Section | Missing:
         return Missing("Variants compared", "compare")
     written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     text = (
-        f"Written by make compare on {written:%Y-%m-%d %H:%M}. 95 %: interval of the NME. To the best: difference of NME to the "
+        f"Written by make compare on {written:%Y-%m-%d %H:%M}. NME 95 %: its interval. To the best: difference of NME to the "
         "best single experiment on the same faces, with its 95 % interval. moves: how far the points move on a face that shifts."
     )
     if len(table) < 2:

@@ -15,7 +15,6 @@ from foldmark.runs.experiment import Experiment
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
-from foldmark.submission.record import record_path
 
 
 def score_mean_face(run: Run, folds: Sequence[int]) -> dict[str, float]:
@@ -50,10 +49,6 @@ class Results:
     @property
     def csv(self) -> Path:
         return self.places.csv(self.name)
-
-    @property
-    def record(self) -> Path:
-        return record_path(self.csv)
 
     @property
     def first_fold(self) -> int:

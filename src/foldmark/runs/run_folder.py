@@ -80,7 +80,7 @@ class FoldFolder:
 
     def read_metrics(self) -> "DataFrame":
         """metrics.csv, a row an epoch. Raises UserError where it is missing or damaged."""
-        import pandas  # takes half a second
+        import pandas  # slow to import
 
         try:
             metrics = pandas.read_csv(io.BytesIO(read_bytes(self.metrics_file, 64 * MEGABYTE)))

@@ -102,7 +102,7 @@ class TrainingFaces:
 
 def load_batches(faces: TrainingFaces, epoch: int, device: torch.device) -> Iterator[Batch]:
     """The epoch's batches, in an order that seed, fold and epoch decide."""
-    from torch.utils.data import DataLoader  # half a second to import
+    from torch.utils.data import DataLoader  # slow to import
 
     train, data = faces.config.train, faces.data
     order = np.random.default_rng([train.seed, data.fold, epoch]).permutation(data.training_rows)
