@@ -1,24 +1,6 @@
 # Foldmark: every target sets itself up first, in .venv; nothing is installed elsewhere. `make help` lists them.
 
-# What you may set, as in: make train CONFIG=resnet18 FOLDS="0 1" SET="train.epochs=3"
-# CONFIG ## config in configs/ to use [resnet18; without real faces: synthetic]
-# DATA_ROOT ## folder that holds the iBUG and IMM sets [data]
-# NAME ## name of the experiment [the config's]
-# FOLDS ## folds to train, such as "0 1" [all]
-# SET ## override any config key, such as "train.epochs=3 train.lr=5e-4"
-# DEVICE ## auto, cpu, cuda, cuda:1 or mps [auto]
-# WANDB ## offline, online (after `wandb login`) or disabled [offline]
-# NOTES ## notes that W&B shows beside the run
-# IBUG ## where `make data` takes iBUG 300-W from: a URL, an archive or a folder [dlib.net]
-# TEST_LIST ## the same for the competition's test list
-# IMM ## the same for the IMM Face Database
-# COMPETITION ## Kaggle competition that `make submit` uploads to
-# FORCE ## 1: `make submit` uploads a CSV that was edited after it was made
-# FILE ## competition file for checkcsv, verify and score, such as submissions/resnet18.csv
-# LB ## leaderboard score to record, such as 7.54
-# PHOTOS ## folder with photos of your own, or one photo, for `make photos`
-# BOX ## the face's box x,y,w,h in that one photo, where none is found
-# PYTHON ## a Python 3.11 to 3.14 to make .venv with [python3]
+# `make help` lists the variables; PYTHON is a Python 3.11 to 3.14 to make .venv with.
 PYTHON ?= python3
 VARIABLES := CONFIG DATA_ROOT NAME FOLDS SET DEVICE WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
 
@@ -40,31 +22,20 @@ OTHERS := help setup photos workspace bench test soak lint lock
 .NOTPARALLEL:
 .PHONY: $(COMMANDS) $(OTHERS)
 
+# The texts of commands and variables are those of the command line.
+LIST := awk -F'"' -v words=" $(COMMANDS) photos workspace $(VARIABLES) " \
+	'/^    "[A-Za-z0-9]+": "/ { name = $$2 } /_option\("/ { name = toupper($$2) } \
+	name && index(words, " " name " ") { printf "  %-13s %s\n", name, $$4 } { name = "" }' src/foldmark/cli.py
+
 help: ## this list
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
+	@$(LIST) | grep '^  [a-z]'
 	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
-	@echo; echo 'Variables [and what holds without them]:'
-	@sed -nE 's/^# ([A-Z_]+) ## (.*)/  \1\t\2/p' Makefile | expand -t 16
+	@echo; echo 'Variables:'
+	@$(LIST) | grep '^  [A-Z]'; echo '  PYTHON        Python 3.11 to 3.14 to make .venv with. [default: python3]'
 
-data: ## fetch, check and unpack the real data sets; resumes an interrupted download
-check: ## the data doctor: damaged pictures, wrong points, duplicates, leakage; exit code 2 if training is not safe
-train: ## train the folds; resumes where it was interrupted
-compare: ## one table of all trained experiments, with intervals, and their best blend
-csv: ## ensemble the finished folds; write and check submissions/<experiment>.csv
-submit: ## make the CSV if it is missing or stale, check it, and upload it when Kaggle is configured
-checkcsv: ## list all that is wrong with FILE, ours or foreign, against the test list
-verify: ## rebuild FILE from the checkpoints that its .json names; identical, or how far off
-score: ## record the leaderboard score LB of FILE in submissions/ledger.csv
-ledger: ## every competition file with its out-of-fold figures and score; submissions/ledger.png
-part1: ## the course's part 1: the nose tip on IMM; figures and page in runs/part1
-part2: ## the course's part 2: all 58 points on IMM; figures and page in runs/part2
-extra: ## part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU
-photos: .venv/photos-installed ## find the faces in your own PHOTOS, predict and draw them; photos/<experiment>
-report: ## one page with all there is to show, to read and hand in: runs/<experiment>/report.html
-dashboard: ## W&B's terminal dashboard over the runs made here
-sync: ## upload the W&B runs made offline, each once (after `.venv/bin/wandb login`)
-workspace: .venv/workspace-installed ## save a page of curves, worst faces and variants in W&B, over the uploaded runs
-
+photos: .venv/photos-installed
+workspace: .venv/workspace-installed
 $(COMMANDS): setup
 $(COMMANDS) photos workspace:
 	@$(BIN)/foldmark $@

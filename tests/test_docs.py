@@ -221,9 +221,11 @@ def commands(line: str, program: str) -> list[list[str]]:
 
 def makefile() -> tuple[set[str], set[str]]:
     source = text("Makefile")
-    targets = set(re.findall(r"^([a-z][a-z0-9]*|\.venv/\S+):", source, re.MULTILINE))
-    # As `make help` finds them.
-    return targets, set(re.findall(r"^# ([A-Z_]+) ## ", source, re.MULTILINE))
+    targets, commands_there, variables = (
+        set(" ".join(re.findall(pattern, source, re.MULTILINE)).split())
+        for pattern in (r"^([a-z][a-z0-9]*|\.venv/\S+):", r"^COMMANDS := (.*)", r"^VARIABLES := (.*)")
+    )
+    return targets | commands_there, variables | {"PYTHON"}
 
 
 def configs() -> set[str]:

@@ -1,4 +1,5 @@
-"""The command line: `foldmark COMMAND`. Every command with its options and one call; make targets have the same names.
+"""The command line: `foldmark COMMAND`. Every command with its text, the function that it calls, and its options; make targets
+have the same names.
 
 Options are also read from the environment, as FOLDMARK_CONFIG for --config: that is how make hands its variables over, whatever
 quotes, spaces or backticks they hold. A command's module is imported when it runs, so that help answers at once.
@@ -15,26 +16,21 @@ import click
 
 from foldmark.core.errors import UserError
 
-Call = tuple  # a function of Foldmark as "module:name", and its arguments
-
 
 class Given(SimpleNamespace):
-    """The options of a command as attributes, None where an option was not given."""
+    """The options of a command as attributes, None where an option was not given; `command` is the command's name."""
 
     def read(self, what: str) -> Any:
-        """Read several options together, such as the session or the experiment: see `commands.setup`."""
-        return getattr(import_module("foldmark.commands.setup"), f"read_{what}")(self)
+        """An option, or what `commands.setup` reads from several, such as the session or the experiment."""
+        reader = getattr(import_module("foldmark.commands.setup"), f"read_{what}", None)
+        return reader(self) if reader else getattr(self, what)
 
-    def need(self, option: str, example: str) -> str:
-        """The text of an option. Raises UserError with an example where it was not given."""
-        value = getattr(self, option)
-        if not value:
-            raise UserError(f"{option.upper()}=: name one, such as {option.upper()}={example}.")
-        return value
-
-    @property
-    def csv(self) -> Path:
-        return Path(self.need("file", "submissions/resnet18.csv"))
+    def need(self, name: str) -> str:
+        """The text of an argument. Raises UserError with what it means where it was not given."""
+        if not getattr(self, name):
+            meaning = ARGUMENTS[name.upper()]
+            raise UserError(f"{name.upper()}=: is needed: {meaning[0].lower()}{meaning[1:]}")
+        return getattr(self, name)
 
 
 class _Text(click.ParamType):
@@ -54,26 +50,56 @@ def _argument(name: str) -> Callable:
     return click.argument(name, envvar=f"FOLDMARK_{name.upper()}", required=False)
 
 
-PATH = click.Path(path_type=Path)
+# `make help` prints the texts of the next three tables, so each stands on one line.
+COMMANDS = {
+    "data": "Fetch, check and unpack the real data sets; resumes an interrupted download.",
+    "check": "Check all faces: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong.",
+    "train": "Train the folds of an experiment; resumes where it was interrupted.",
+    "compare": "Compare all trained experiments on the data set of CONFIG, with intervals; find their best blend.",
+    "csv": "Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv.",
+    "submit": "Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured.",
+    "checkcsv": "List all that is wrong with a competition file, ours or foreign, against the test list.",
+    "verify": "Rebuild a competition file from the checkpoints in its record; say identical or how far off.",
+    "score": "Record the leaderboard score LB of a competition file in submissions/ledger.csv.",
+    "ledger": "Show all competition files with their out-of-fold figures and scores; draw submissions/ledger.png.",
+    "part1": "The course's part 1: the nose tip on IMM; figures and page in runs/part1.",
+    "part2": "The course's part 2: all 58 points on IMM; figures and page in runs/part2.",
+    "extra": "Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU.",
+    "photos": "Find the faces in your own photos, predict their points and draw them, into photos/<experiment>.",
+    "predict": "Predict all faces in SOURCE (folders, photos, lists (.txt), iBUG labels (.xml)) into points.csv and points.json.",
+    "report": "Write runs/<experiment>/report.html, one page with all figures, curves and pictures, and how to repeat it.",
+    "model": "Print a variant's layers, parameters and operations.",
+    "synthetic": "Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive.",
+    "dashboard": "Open W&B's terminal dashboard over the runs made here.",
+    "sync": "Upload the W&B runs made offline, each once (after `wandb login`).",
+    "workspace": "Save a page of curves, worst faces and variants in W&B, over the uploaded runs.",
+}
+ARGUMENTS = {
+    "FILE": "Competition file for checkcsv, verify and score, such as submissions/resnet18.csv.",
+    "LB": "Leaderboard score of FILE, such as 7.54.",
+    "PHOTOS": "Folder with photos of your own, or one photo, such as ~/Pictures/friends.",
+    "MODEL": "Config whose layers are printed, such as resnet18.",
+}
 CONFIG = _option("config", "A name in configs/, or a .yaml file. [default: resnet18; on synthetic faces synthetic]")
 DATA_ROOT = _option("data_root", "Folder that holds the data sets. [default: data]")
 NAME = _option("name", "Name of the experiment. [default: the config's]")
-SET = _option("set", 'Override config keys: "train.epochs=3 crop.size=96" (again for more).', multiple=True, type=_Text())
-DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps.", default="auto", show_default=True)
-WANDB = _option("wandb", "offline, online or disabled.", default="offline", show_default=True)
+SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96'.", multiple=True, type=_Text())
+DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps. [default: auto]", default="auto")
+WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [default: offline]", default="offline")
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
-FOLDS = _option("folds", 'Which folds, such as "0 1". [default: all]', default="")
-COMPETITION = _option("competition", "Kaggle competition to upload to.")
-FORCE = _option("force", "Upload a CSV that was edited after it was made.", is_flag=True)
-BOX = _option("box", "x,y,w,h: the face's box, for one photo.", default="")
-FILE = _argument("file")
+FOLDS = _option("folds", "Folds to train, such as '0 1'. [default: all]", default="")
+COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
+FORCE = _option("force", "1: `submit` uploads a CSV that was edited after it was made.", is_flag=True)
+BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
+IBUG = _option("ibug", "Source of iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]")
+TEST_LIST = _option("test_list", "Source of the competition's list of test faces: a URL or a file.")
+IMM = _option("imm", "Source of the IMM Face Database: a URL, an archive or a folder.")
+
+PATH, COUNT = click.Path(path_type=Path), click.IntRange(1, 100_000)
+FILE, LB = _argument("file"), _argument("lb")
 EXPERIMENT = (CONFIG, NAME, SET, DATA_ROOT)
 SESSION = (DEVICE, WANDB, NOTES)
-SOURCES = (
-    _option("ibug", "iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]"),
-    _option("test_list", "The competition's list of test faces: a URL or a file."),
-    _option("imm", "The IMM Face Database: a URL, an archive or a folder."),
-)
+PHOTOS = (CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 PREDICT = (
     click.argument("source", nargs=-1, required=True, type=PATH),
     _option("run", "Run folder or name (again for a blend). [default: CONFIG's]", multiple=True, type=_Text()),
@@ -82,10 +108,35 @@ PREDICT = (
 )
 SYNTHETIC = (
     click.argument("folder", type=PATH),
-    click.option("--train-faces", default=400, show_default=True, type=click.IntRange(1, 100_000)),
-    click.option("--test-faces", default=50, show_default=True, type=click.IntRange(1, 100_000)),
+    click.option("--train-faces", default=400, show_default=True, type=COUNT),
+    click.option("--test-faces", default=50, show_default=True, type=COUNT),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1)),
 )
+
+# The function that a command calls, what it is given by name, read in this order, and the command's options.
+CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
+    "data": ("commands.data:fetch", "data_root sources", (DATA_ROOT, IBUG, TEST_LIST, IMM)),
+    "check": ("commands.check:check", "session experiment", EXPERIMENT),
+    "train": ("commands.train:train", "session folds experiment", (*EXPERIMENT, FOLDS, *SESSION)),
+    "compare": ("commands.compare:compare", "session data", (CONFIG, DATA_ROOT, DEVICE)),
+    "csv": ("commands.submission:csv", "session experiment", (*EXPERIMENT, *SESSION)),
+    "submit": ("commands.submission:submit", "session experiment competition force", (*EXPERIMENT, COMPETITION, FORCE, *SESSION)),
+    "checkcsv": ("commands.csv_files:check_csv", "file experiment", (FILE, *EXPERIMENT)),
+    "verify": ("commands.csv_files:verify_csv", "session file data_root", (FILE, DATA_ROOT, DEVICE)),
+    "score": ("commands.csv_files:add_score", "session file lb", (FILE, LB)),
+    "ledger": ("commands.csv_files:show_ledger", "session", ()),
+    "part1": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
+    "part2": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
+    "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
+    "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
+    "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
+    "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),
+    "model": ("commands.model:show_model", "session model overrides", (_argument("model"), SET)),
+    "synthetic": ("commands.data:write_synthetic", "folder train_faces test_faces seed", SYNTHETIC),
+    "dashboard": ("commands.wandb_runs:dashboard", "session", ()),
+    "sync": ("commands.wandb_runs:sync", "session", ()),
+    "workspace": ("commands.workspace:save_workspace", "", ()),
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -94,156 +145,23 @@ def app() -> None:
     """Foldmark: from a folder of annotated faces to a checked competition file."""
 
 
-def _command(*options: Callable) -> Callable:
-    """A command of the function's name with these options. The function gives the call that the command is: its arguments are
-    read before the called module is imported, so that a wrong setting is answered at once."""
+def _add_command(command: str) -> None:
+    target, words, options = CALLS[command]
 
-    def register(function: Callable[[Given], Call]) -> click.Command:
-        def run(**given: Any) -> None:
-            target, *arguments = function(Given(**given))
-            module, name = target.split(":")
-            sys.exit(getattr(import_module(f"foldmark.{module}"), name)(*arguments) or 0)
+    def run(**options: Any) -> None:
+        given = Given(command=command, **options)
+        # Read before the module is imported, so that a wrong setting is answered at once.
+        arguments = {word: given.read(word) for word in words.split()}
+        module, name = target.split(":")
+        sys.exit(getattr(import_module(f"foldmark.{module}"), name)(**arguments) or 0)
 
-        for option in reversed(options):
-            run = option(run)
-        return app.command(function.__name__, help=function.__doc__)(run)
-
-    return register
+    for option in reversed(options):
+        run = option(run)
+    app.command(command, help=COMMANDS[command])(run)
 
 
-@_command(DATA_ROOT, *SOURCES)
-def data(given: Given) -> Call:
-    """Fetch, check and unpack the real data sets; resumes an interrupted download."""
-    return (
-        "commands.data:fetch",
-        given.read("data_root"),
-        {name.upper(): getattr(given, name) for name in ("ibug", "test_list", "imm")},
-    )
-
-
-@_command(*EXPERIMENT)
-def check(given: Given) -> Call:
-    """Check all faces before training: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong;
-    0: it is safe, warnings or not."""
-    return "commands.check:check", given.read("session"), given.read("experiment")
-
-
-@_command(*EXPERIMENT, FOLDS, *SESSION)
-def train(given: Given) -> Call:
-    """Train the folds of an experiment; resumes where it was interrupted."""
-    folds = given.read("folds")
-    return "commands.train:train", given.read("session"), given.read("experiment"), folds
-
-
-@_command(CONFIG, DATA_ROOT, DEVICE)
-def compare(given: Given) -> Call:
-    """Put all trained experiments on the data set of CONFIG into one table, with intervals, and find their best blend."""
-    return "commands.compare:compare", given.read("session"), given.read("data")
-
-
-@_command(*EXPERIMENT, *SESSION)
-def csv(given: Given) -> Call:
-    """Ensemble the finished folds, of a blend all its experiments', on the test list; write and check the CSV."""
-    return "commands.submission:csv", given.read("session"), given.read("experiment")
-
-
-@_command(*EXPERIMENT, COMPETITION, FORCE, *SESSION)
-def submit(given: Given) -> Call:
-    """Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured."""
-    return "commands.submission:submit", given.read("session"), given.read("experiment"), given.competition, given.force
-
-
-@_command(FILE, *EXPERIMENT)
-def checkcsv(given: Given) -> Call:
-    """List all that is wrong with a competition file, ours or foreign, against the test list."""
-    return "commands.csv_files:check_csv", given.csv, given.read("experiment")
-
-
-@_command(FILE, DATA_ROOT, DEVICE)
-def verify(given: Given) -> Call:
-    """Rebuild a competition file from its recorded checkpoints; say identical or how far off."""
-    return "commands.csv_files:verify_csv", given.read("session"), given.csv, given.read("data_root")
-
-
-@_command(FILE, _argument("lb"))
-def score(given: Given) -> Call:
-    """Record the leaderboard score LB of a competition file in submissions/ledger.csv."""
-    return "commands.csv_files:add_score", given.read("session"), given.csv, given.lb or ""
-
-
-@_command()
-def ledger(given: Given) -> Call:
-    """Show submissions/ledger.csv, and how well out-of-fold figures predicted the leaderboard."""
-    return "commands.csv_files:show_ledger", given.read("session")
-
-
-@_command(SET, DATA_ROOT, *SESSION)
-def part1(given: Given) -> Call:
-    """The course's part 1: the nose tip on IMM; figures and page in runs/part1."""
-    return "commands.parts:run_part", "part1", given.read("session"), given.read("data_root"), given.read("overrides")
-
-
-@_command(SET, DATA_ROOT, *SESSION)
-def part2(given: Given) -> Call:
-    """The course's part 2: all 58 points on IMM; figures and page in runs/part2."""
-    return "commands.parts:run_part", "part2", given.read("session"), given.read("data_root"), given.read("overrides")
-
-
-@_command(SET, DATA_ROOT, *SESSION)
-def extra(given: Given) -> Call:
-    """Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU."""
-    return "commands.parts:run_part", "part2-extra", given.read("session"), given.read("data_root"), given.read("overrides")
-
-
-@_command(_argument("photos"), CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
-def photos(given: Given) -> Call:
-    """Find the faces in your own photos, predict their points and draw them, into photos/<experiment>."""
-    given.source, given.run, given.out, given.draw = [Path(given.need("photos", "~/Pictures/friends"))], (), None, True
-    return "commands.photos:predict_sources", given.read("session"), given
-
-
-@_command(*PREDICT, CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
-def predict(given: Given) -> Call:
-    """Predict the points of all faces in SOURCE (folders, photos, lists of them (.txt), iBUG label files (.xml)) into points.csv
-    and points.json."""
-    return "commands.photos:predict_sources", given.read("session"), given
-
-
-@_command(*EXPERIMENT)
-def report(given: Given) -> Call:
-    """Write runs/<experiment>/report.html, one page with all there is to show, and how to repeat it."""
-    variables = {name.upper(): getattr(given, name) or "" for name in ("config", "name", "data_root")}
-    return "report.report:make_report", given.read("experiment"), given.read("session").places, variables
-
-
-@_command(_argument("config"), SET)
-def model(given: Given) -> Call:
-    """Print a variant's layers, parameters and operations."""
-    return "commands.model:show_model", given.read("session"), given.need("config", "resnet18"), given.read("overrides")
-
-
-@_command(*SYNTHETIC)
-def synthetic(given: Given) -> Call:
-    """Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive."""
-    return "commands.data:write_synthetic", given.folder, given.train_faces, given.test_faces, given.seed
-
-
-@_command()
-def dashboard(given: Given) -> Call:
-    """Open W&B's terminal dashboard over the runs made here."""
-    return "commands.wandb_runs:dashboard", given.read("session")
-
-
-@_command()
-def sync(given: Given) -> Call:
-    """Upload the W&B runs made offline, each once."""
-    return "commands.wandb_runs:sync", given.read("session")
-
-
-@_command()
-def workspace(given: Given) -> Call:
-    """Save a page of curves, worst faces and variants in W&B, over the uploaded runs."""
-    return ("commands.workspace:save_workspace",)
+for _name in COMMANDS:
+    _add_command(_name)
 
 
 def main() -> None:

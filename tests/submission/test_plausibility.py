@@ -257,5 +257,5 @@ def test_checkcsv_lists_all_and_ends_with_2(foldmark, synthetic_root, workplace)
     assert "header: line 1" in done.stdout
     assert f"{faces.pictures[twins[0]]} (face {twins[0] + 1} of 8" in done.stdout
     assert file.read_bytes() == before
-    assert_refused(foldmark("checkcsv", "", "--data-root", synthetic_root), "FILE=submissions/resnet18.csv")
+    assert_refused(foldmark("checkcsv", "", "--data-root", synthetic_root), "FILE=", "submissions/resnet18.csv")
     assert_refused(foldmark("checkcsv", "none.csv", "--data-root", synthetic_root), "none.csv", "no such file")

@@ -14,33 +14,33 @@ from foldmark.submission.kaggle import find_obstacle, upload_submission
 from foldmark.submission.ledger import SCORED_FOR_RANKS, note_score, read_ledger, table_rows
 
 
-def check_csv(csv: Path, experiment: Experiment) -> None:
+def check_csv(file: Path, experiment: Experiment) -> None:
     """Print all that is wrong with a competition file, a line each. Raises UserError if there is anything."""
     data, file_format = experiment.data, pick_format(experiment.data.set)
-    findings = file_format.findings(csv, data.test, experiment.config.crop)
+    findings = file_format.findings(file, data.test, experiment.config.crop)
     for finding in findings:
         say(f"{finding.defect}: {finding.sentence}")
     if findings:
         count = "1 kind of defect" if len(findings) == 1 else f"{len(findings)} kinds of defects"
-        raise UserError(f"{csv}: has {count}, listed above; correct each before it is uploaded.")
-    say(f"{csv}: no defect found: {file_format.summary(data.test)}.")
+        raise UserError(f"{file}: has {count}, listed above; correct each before it is uploaded.")
+    say(f"{file}: no defect found: {file_format.summary(data.test)}.")
 
 
-def verify_csv(session: Session, csv: Path, data_root: Path) -> None:
+def verify_csv(session: Session, file: Path, data_root: Path) -> None:
     """Rebuild a competition file from its record, and print that it is the same. Raises UserError if it is not."""
     from foldmark.submission.rebuild import verify
     from foldmark.submission.record import read_provenance
 
-    data = open_data(session.places, data_root, read_provenance(csv).experiments[0].config.data.set)
-    say(verify(csv, data, session, show_progress))
-    say(f"Next: make submit, or once it is scored: make score FILE={csv} LB=<score>")
+    data = open_data(session.places, data_root, read_provenance(file).experiments[0].config.data.set)
+    say(verify(file, data, session, show_progress))
+    say(f"Next: make submit, or once it is scored: make score FILE={file} LB=<score>")
 
 
-def add_score(session: Session, csv: Path, leaderboard: str) -> None:
+def add_score(session: Session, file: Path, lb: str | None) -> None:
     """Note the leaderboard score of a competition file in the ledger."""
     ledger = session.places.ledger
-    score = note_score(csv, leaderboard, ledger)
-    say(f"{ledger}: {csv.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
+    score = note_score(file, lb or "", ledger)
+    say(f"{ledger}: {file.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
 
 
 def show_ledger(session: Session) -> None:

@@ -21,13 +21,13 @@ from foldmark.synthetic.ibug import write_synthetic_faces
 WORK = ".make-data"
 
 
-def fetch(data_root: Path, given: Mapping[str, str | None]) -> None:
+def fetch(data_root: Path, sources: Mapping[str, str | None]) -> None:
     """Bring the data sets that are not there yet below `data_root`; say where each is, or how to get it.
 
-    given: by a source's variable (IBUG, TEST_LIST, IMM), another address than the published one: a URL, an archive or a folder.
+    sources: by a source's variable (IBUG, TEST_LIST, IMM), another address than the published one: a URL, an archive or a folder.
     Raises UserError for the first that cannot be had; the others, and what is fetched of it, are kept.
     """
-    addresses = {variable: _checked_address(variable, address) for variable, address in given.items() if address}
+    addresses = {variable: _checked_address(variable, address) for variable, address in sources.items() if address}
     with lock_folder(data_root / WORK, "another `make data` is at work here"):
         # The small ones first.
         for name in sorted(SETS, key=lambda name: SETS[name].source.limit):

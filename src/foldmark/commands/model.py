@@ -10,8 +10,8 @@ from foldmark.models.net import build_model, list_layers
 from foldmark.runs.experiment import Session
 
 
-def show_model(session: Session, name: str, overrides: Sequence[str]) -> None:
+def show_model(session: Session, model: str, overrides: Sequence[str]) -> None:
     """Print a variant's layers, parameters and operations."""
-    config = load_config(name, session.places.configs, overrides)
+    config = load_config(model, session.places.configs, overrides)
     points = len(config.data.points) if config.data.points else pick_set(config.data.set).markup.count
     print(list_layers(build_model(config, torch.zeros(points, 2), seed=0), config))

@@ -22,10 +22,10 @@ from foldmark.train.finished import check_finished_folds
 from foldmark.train.state import check_names
 
 
-def run_part(name: str, session: Session, data_root: Path, overrides: Sequence[str]) -> None:
+def run_part(session: Session, command: str, data_root: Path, overrides: Sequence[str]) -> None:
     """Train what is not yet trained of a part, write its results and its page, and print the results. Raises UserError for
     overrides that do not fit its configs, before anything is made."""
-    part = PARTS[name]
+    part = PARTS[command]
     for setting in part.compared:
         check_names(load_config(setting.config, session.places.configs, [*setting.changes, *overrides]))
     data = open_data(session.places, data_root, "imm")

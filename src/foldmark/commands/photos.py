@@ -61,6 +61,12 @@ class Asked:
     draw: bool
 
 
+def draw_photos(session: Session, given: Any) -> None:
+    """Predict all faces in the user's photos and draw them."""
+    given.source, given.run, given.out, given.draw = [Path(given.need("photos"))], (), None, True
+    predict_sources(session, given)
+
+
 def predict_sources(session: Session, given: Any) -> None:
     """Predict all faces in what the user gave as sources, with the runs or the experiment that were named."""
     places = session.places

@@ -19,6 +19,31 @@ def read_session(given: Any) -> Session:
     return Session(Places(Path.cwd()), **options)
 
 
+def read_given(given: Any) -> Any:
+    """All options as they are."""
+    return given
+
+
+def read_file(given: Any) -> Path:
+    """The competition file."""
+    return Path(given.need("file"))
+
+
+def read_model(given: Any) -> str:
+    """The config whose model is shown."""
+    return given.need("model")
+
+
+def read_sources(given: Any) -> dict[str, str | None]:
+    """The addresses of data sets by the source's variable; None for the published one."""
+    return {variable: getattr(given, variable.lower()) for variable in ("IBUG", "TEST_LIST", "IMM")}
+
+
+def read_variables(given: Any) -> dict[str, str]:
+    """The variables that make an experiment what it is, as the user set them."""
+    return {variable: getattr(given, variable.lower()) or "" for variable in ("CONFIG", "NAME", "DATA_ROOT")}
+
+
 def read_overrides(given: Any) -> list[str]:
     """The config overrides; one SET may hold several."""
     return [override for text in given.set for override in split_overrides(text)]

@@ -24,12 +24,12 @@ from foldmark.train.speed import choose_speed
 from foldmark.train.state import check_names
 
 
-def train(session: Session, experiment: Experiment, asked_folds: list[int] | None) -> None:
+def train(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
     """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures."""
     for config in experiment.members.values():
         check_names(config)
     for name, config in experiment.members.items():
-        train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, asked_folds)
+        train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, folds)
 
 
 def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | None) -> None:

@@ -84,7 +84,7 @@ EXTRA = Part(
     ),
     varied={},
 )
-PARTS = {part.name: part for part in (PART1, PART2, EXTRA)}
+PARTS = {part.target: part for part in (PART1, PART2, EXTRA)}
 
 
 @dataclass(frozen=True)

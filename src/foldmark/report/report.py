@@ -27,7 +27,7 @@ from foldmark.report.numbers import (
 from foldmark.report.part import PARTS, Part
 from foldmark.report.results import Results, read_results
 from foldmark.report.training import show_augmentation, show_filters, show_layers, show_samples
-from foldmark.runs.experiment import Experiment
+from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.places import Places
 from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
 from foldmark.show.terminal import say, say_made
@@ -37,14 +37,14 @@ Found = Section | Missing | None
 ABOUT_ALL = {*(part.target for part in PARTS.values()), "compare"}  # make targets that are about no single experiment
 
 
-def make_report(experiment: Experiment, places: Places, variables: dict[str, str]) -> None:
+def make_report(session: Session, experiment: Experiment, variables: dict[str, str]) -> None:
     """Write runs/<name>/report.html about an experiment or a blend.
 
     experiment: its configs are what the user's settings mean now; what the runs were made with is read from their folders.
     variables: what the user has set for make, CONFIG and so on, for the commands in the page.
     Raises UserError where no fold is finished.
     """
-    name = experiment.name
+    name, places = experiment.name, session.places
     if experiment.data.set == "imm":
         raise UserError(f"{name}: the parts on IMM have pages of their own, runs/part1/index.html; run make part1 or make part2.")
     results = read_results(experiment, places)
