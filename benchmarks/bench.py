@@ -6,20 +6,23 @@ Every option can also be given as an environment variable, FOLDMARK_CONFIG and s
 benchmarks/results/.
 """
 
-import json
+import itertools
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import cv2
 import numpy as np
+import pandas
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -27,24 +30,48 @@ from torchvision.transforms import functional
 
 from foldmark.cli import CONFIG, DATA_ROOT, DEVICE, SET, Given
 from foldmark.commands.setup import read_experiment, read_session
-from foldmark.core.config import Config
+from foldmark.core.config import AugmentConfig, Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.decode import FORMATS
 from foldmark.models.device import peak_memory_mb, pick_device, synchronise
-from foldmark.models.inference import predict_points
+from foldmark.models.inference import predict_points, prepare_model
+from foldmark.models.net import PointRegressor, count_multiplications
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import Run, pick_faces
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.terminal import say, say_error, say_made, show_progress
-from foldmark.train.batches import TrainingFaces, load_batches
+from foldmark.train.batches import Batch, TrainingFaces, load_batches
+from foldmark.train.device_batches import cut_batches
 from foldmark.train.fold_data import FoldData, prepare_fold
 from foldmark.train.speed import measure_training
 from foldmark.train.state import TrainState, check_names, new_state, training_step, update_average
 
 RESULTS = Path("benchmarks/results")
+
+
+class Card(NamedTuple):
+    """A GPU by its maker's data sheet: dense TFLOPS in half precision and in float32, and GB/s of its memory."""
+
+    half_tflops: float
+    float32_tflops: float
+    gb_per_second: float
+
+    def tflops(self, *, half: bool) -> float:
+        return self.half_tflops if half else self.float32_tflops
+
+
+CARDS = {
+    "Tesla T4": Card(65, 8.1, 320),
+    "V100-SXM2": Card(125, 15.7, 900),
+    "A100-SXM4-40GB": Card(312, 19.5, 1555),
+    "A100-SXM4-80GB": Card(312, 19.5, 2039),
+    "NVIDIA L4": Card(121, 30.3, 300),
+    "H100 80GB HBM3": Card(989, 67, 3350),
+    "NVIDIA H200": Card(989, 67, 4800),
+}
 ROUNDS, STEPS = 5, 12
 
 
@@ -82,26 +109,30 @@ def bench(session: Session, experiment: Experiment) -> dict:
     refuse_damaged(faces, store, "fix or remove these faces before measuring.")
     folds = np.arange(len(faces)) % config.folds.count
     run = Run(RunFolder(places.run("bench")), config, faces, folds, store, places)
-    fold, speed = prepare_fold(run, 0), measure_training(config, faces.markup.count, device)
+    fold = prepare_fold(run, 0)
+    speed = measure_training(config, faces.markup.count, device, config.train.epochs * fold.count_steps(config.train.batch))
     state = new_state(config, fold.mean_crop, config.train.seed, speed, device)
-    settings = {"crop": list(config.crop.size), "batch": config.train.batch, "faces": len(faces)}
     return {
         "date": date.today().isoformat(),
         "machine": describe_machine(device),
-        "settings": {**settings, "synthetic faces": experiment.data.synthetic},
-        "way": speed.label,
+        "synthetic faces": experiment.data.synthetic,
+        "faces": len(faces),
+        "crop": "x".join(map(str, config.crop.size)),
+        "batch": config.train.batch,
+        "computed as": speed.label,
         **training_rates(run, fold, state),
         **loading_rates(run, fold),
         **store_rates(faces, config, store),
-        "prediction with flip, pictures/s": prediction_rate(run, state),
+        "prediction as configured, faces/s": prediction_rate(run, state),
         "peak memory, MB": round(peak_memory_mb(device) or 0),
     }
 
 
 def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
-    """Pictures per second, the median of rounds taken in turn, so that a drifting machine hits all alike."""
+    """Pictures per second, the median of rounds taken in turn, so that a drifting machine hits all alike; and the share of the
+    card's roofs, where it is known."""
     config, device, batch = run.config, state.device, run.config.train.batch
-    ours = TrainingFaces(run, fold)
+    still = run.config.model_copy(update={"augment": AugmentConfig(**dict.fromkeys(AugmentConfig.model_fields, 0))})
     tutorial = DataLoader(TutorialFaces(run.faces, fold.training_rows, config.crop.size), batch, shuffle=True, drop_last=True)
     weight = torch.ones(batch, device=device)
 
@@ -109,11 +140,12 @@ def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
         training_step(state, config, crops.to(device), points_crop.to(device), weight)
         update_average(state.averaged, state.model, config.train.ema, 1000)
 
-    resident = next(load_batches(ours, 0, device))[:2]
+    resident = next(load(run, fold, device))[:2]
     sources: dict[str, Iterator] = {
-        "model": endless(lambda _: iter([resident])),
-        "ours": endless(lambda epoch: load_batches(ours, epoch, device)),
-        "tutorial": endless(lambda _: iter(tutorial)),
+        "step alone": itertools.repeat(resident),
+        "end to end": endless(lambda: load(run, fold, device)),
+        "step without augmentation": endless(lambda: load(replace(run, config=still), fold, device)),
+        "tutorial-style loader": endless(lambda: iter(tutorial)),
     }
     state.model.train()
     step(*resident)
@@ -126,17 +158,53 @@ def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
                 step(*next(source)[:2])
             synchronise(device)
             rates[name].append(STEPS * batch / (time.perf_counter() - start))
-            if name == "ours" and number == 0:
+            if name == "end to end" and number == 0:
                 memory_of_ours = peak_memory_mb(device) or 0
-    per_second = {name: np.array(values) for name, values in rates.items()}
+    median = {name: float(np.median(values)) for name, values in rates.items()}
     return {
-        "training end to end, pictures/s": round(float(np.median(per_second["ours"])), 1),
-        "model alone on a resident batch, pictures/s": round(float(np.median(per_second["model"])), 1),
-        "end to end over model alone, median of rounds": round(float(np.median(per_second["ours"] / per_second["model"])), 3),
-        "training through a tutorial-style loader, pictures/s": round(float(np.median(per_second["tutorial"])), 1),
-        "ours over tutorial-style, whole step": round(float(np.median(per_second["ours"] / per_second["tutorial"])), 2),
+        **{f"{name}, pictures/s": round(value, 1) for name, value in median.items()},
+        "end to end over step alone": round(median["end to end"] / median["step alone"], 3),
+        "end to end over tutorial-style": round(median["end to end"] / median["tutorial-style loader"], 2),
         "memory that loading adds to the model's own, MB": round(memory_of_ours - memory_before),
+        **compare_with_roofs(state, config, median["step alone"]),
     }
+
+
+def load(run: Run, fold: FoldData, device: torch.device) -> Iterator[Batch]:
+    """The batches as training gets them."""
+    if device.type == "cpu":
+        return load_batches(TrainingFaces(run, fold), 0, device)
+    return cut_batches(run, fold, 0, device)
+
+
+def compare_with_roofs(state: TrainState, config: Config, rate: float) -> dict:
+    """What arithmetic and memory traffic allow on a known card, in pictures/s, and our share of the lower one. A step takes three
+    times the multiplications of a prediction; each layer's maps are moved five times (read and written forward, twice read and
+    once written backward)."""
+    card = next((card for name, card in CARDS.items() if name in describe_machine(state.device)), None)
+    if card is None:
+        return {"roof by arithmetic, pictures/s": None, "roof by memory traffic, pictures/s": None, "share of the roof": None}
+    half = state.speed.precision != "float32"
+    moved = 5 * count_map_values(state.model, config) * (2 if half else 4)
+    arithmetic = 1e12 * card.tflops(half=half) / (6 * count_multiplications(state.model, config))
+    traffic = 1e9 * card.gb_per_second / moved
+    return {
+        "roof by arithmetic, pictures/s": round(arithmetic),
+        "roof by memory traffic, pictures/s": round(traffic),
+        "share of the roof": round(rate / min(arithmetic, traffic), 3),
+    }
+
+
+def count_map_values(model: PointRegressor, config: Config) -> int:
+    """The numbers in all layers' outputs for one picture."""
+    values, handles = [], []
+    for module in model.modules():
+        if not any(module.children()):
+            handles.append(module.register_forward_hook(lambda _module, _inputs, output: values.append(output[0].numel())))
+    count_multiplications(model, config)
+    for handle in handles:
+        handle.remove()
+    return sum(values)
 
 
 def loading_rates(run: Run, fold: FoldData) -> dict:
@@ -147,8 +215,8 @@ def loading_rates(run: Run, fold: FoldData) -> dict:
     our_rate = rate(lambda: [ours[row, 0] for row in rows], len(rows))
     tutorial_rate = rate(lambda: [tutorial[index] for index in some], len(some))
     return {
-        "loading and augmenting alone, pictures/s on one core": {"ours": round(our_rate), "tutorial": round(tutorial_rate)},
-        "ours over tutorial-style, loading alone": round(our_rate / tutorial_rate, 2),
+        "loading alone on one core, pictures/s": round(our_rate),
+        "tutorial-style loading alone on one core, pictures/s": round(tutorial_rate),
     }
 
 
@@ -167,8 +235,10 @@ def store_rates(faces: Faces, config: Config, store: CropStore) -> dict:
 def prediction_rate(run: Run, state: TrainState) -> float:
     rows = np.arange(min(512, len(run.faces)))
 
+    model = prepare_model(state.model)
+
     def predict() -> object:
-        return predict_points(state.model, run.store, rows, run.config, run.faces.markup)
+        return predict_points(model, run.store, rows, run.config, run.faces.markup)
 
     predict()
     return round(rate(predict, len(rows)), 1)
@@ -180,11 +250,9 @@ def rate(do: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def endless(epoch: Callable[[int], Iterator]) -> Iterator:
-    number = 0
+def endless(begin: Callable[[], Iterator]) -> Iterator:
     while True:
-        yield from epoch(number)
-        number += 1
+        yield from begin()
 
 
 def describe_machine(device: torch.device) -> str:
@@ -209,9 +277,10 @@ def main(**options: Any) -> None:
         sys.exit(2)
     for key, value in figures.items():
         say(f"{key}: {value}")
-    kind, width = figures["machine"].partition(":")[0], experiment.config.crop.size[0]
-    name = f"{kind}-{width}px{'-synthetic' if experiment.data.synthetic else ''}.json"
-    write_text(session.places.root / RESULTS / name, json.dumps(figures, indent=1) + "\n")
+    kind = re.sub(r"[^a-z0-9]+", "-", figures["machine"].partition(";")[0].lower()).strip("-")
+    what = f"{figures['crop']}px-batch{figures['batch']}{'-synthetic' if figures['synthetic faces'] else ''}"
+    name = f"{kind}_{what}_torch-{torch.__version__.partition('+')[0]}_{figures['date']}.csv"
+    write_text(session.places.root / RESULTS / name, pandas.DataFrame([figures]).to_csv(index=False))
     say_made(RESULTS / name)
 
 

@@ -9,7 +9,7 @@ from foldmark.core import geometry
 from foldmark.core.config import AugmentConfig, CropConfig
 from foldmark.core.markup import IBUG68, IMM58
 from foldmark.data.crops import cut, store_size, warp
-from foldmark.train.batches import jitter_affine
+from foldmark.train.plan import jitter_affines
 
 edges = st.floats(-300, 3000)
 sides = st.floats(20, 2600)
@@ -31,8 +31,8 @@ def test_crop_then_augment_then_back_is_the_identity(box_px, seed, kind):
     px_to_store = geometry.resize(width / wide, height / high, left, top)
     rng = np.random.default_rng(seed)
     centre = geometry.centre_affine((width, height), size)
-    store_to_crop, _ = jitter_affine(AugmentConfig(rotate=90, scale=0.5, shift=0.3), centre, size, rng)
-    px_to_crop = geometry.compose(store_to_crop, px_to_store)
+    store_to_crop, _ = jitter_affines(AugmentConfig(rotate=90, scale=0.5, shift=0.3), centre[None], size, rng, np.ones(1))
+    px_to_crop = geometry.compose(store_to_crop[0], px_to_store)
     points_px = rng.uniform(-3000, 3000, (68, 2))
     points_crop = geometry.apply(px_to_crop, points_px)
     assert np.abs(geometry.apply(geometry.invert(px_to_crop), points_crop) - points_px).max() < 1e-3
@@ -78,8 +78,8 @@ def test_the_affine_says_where_the_cutter_puts_a_point(window, side):
 def test_the_affine_says_where_augmentation_puts_a_point():
     rng = np.random.default_rng(0)
     store, at = dot_picture(160, 180, np.array([95.0, 84.0])), np.array([[95.0, 84.0]])
-    for _ in range(20):
-        affine, _ = jitter_affine(AugmentConfig(), geometry.centre_affine((180, 160), (128, 100)), (128, 100), rng)
+    centre = np.repeat(geometry.centre_affine((180, 160), (128, 100))[None], 20, axis=0)
+    for affine in jitter_affines(AugmentConfig(), centre, (128, 100), rng, np.ones(20))[0]:
         assert np.abs(centre_of_mass(warp(store, affine, (128, 100))) - geometry.apply(affine, at)[0]).max() < 0.15
 
 

@@ -17,7 +17,7 @@ from tests.faults.oracle import Face, Oracle, digest, figures, finished, join_tw
 
 CONFIG = (
     "model: {name: cnn, head: pool, channels: [4, 8], hidden: 8}\ncrop: {size: 32}\n"
-    "train: {epochs: 2, batch: 4, lr: %s, seed: %d}\nfolds: {count: 2}\n"
+    "train: {epochs: 2, batch: 4, lr: %s, seed: %d, checkpoint_seconds: 0, validate_share: 1}\nfolds: {count: 2}\n"
 )
 # c has another split; ab is the blend of a and b.
 EXPERIMENTS = {

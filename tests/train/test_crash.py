@@ -24,7 +24,7 @@ SEED = random.randrange(10**6)
 # A net of seconds, with all that a run does: crop store, two folds, states, figures.
 TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=8 train.batch=4 train.lr=1e-4 "
-    "model.channels=[8,16] model.hidden=32"
+    "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1"
 )
 TRAIN = ["train", "--device", "cpu", "--name", "a", "--set", TINY, "--data-root"]
 

@@ -104,7 +104,8 @@ def test_the_measured_speed_is_measured_again(run, train, damage):
     assert json.loads(path.read_text())["steps_per_second"]
 
 
-def test_a_run_keeps_the_way_that_it_was_trained_in_and_a_new_one_takes_the_measured_one(run, train):
+def test_a_run_keeps_the_way_that_it_was_trained_in_and_a_new_one_takes_the_measured_one(run, train, monkeypatch):
+    monkeypatch.setattr("foldmark.models.device.WORTH_MEASURING", 0)
     kept = run / "speed-cpu.json"
     kept.write_text('{"channels_last": true, "bf16": false, "steps_per_second": {}}')
     assert "channels_last float32 (" in train().stdout

@@ -17,8 +17,8 @@ from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.train.executors import Executor, InOrder
-from foldmark.train.finished import check_finished_folds
 from foldmark.train.fold_data import prepare_fold
+from foldmark.train.keeping import check_finished_folds
 from foldmark.train.loop import train_fold
 from foldmark.train.speed import choose_speed
 from foldmark.train.state import check_names

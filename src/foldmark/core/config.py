@@ -112,7 +112,11 @@ class TrainConfig(Section):
     # Go on from this run, or this config's: each fold starts from the averaged weights of its same fold, which must hold out
     # the same faces.
     start: str | None = None
-    validate_every: int = Field(1, ge=1)  # epochs
+    validate_every: int = Field(1, ge=1)  # epochs at least between two validations, which the last epoch always has
+    validate_share: Share = 0.02  # validations are left out where they would take more than this share of the time
+    checkpoint_seconds: float = Field(60, ge=0)  # of work at most between two checkpoints; 0: one after every step
+    augment_on: Literal["auto", "cpu", "device"] = "auto"  # by cv2 and albumentations, or as tensors; auto: tensors on a GPU
+    compile: Literal["auto", "none", "graphs", "compile"] = "auto"  # auto: what is measured to be fastest, on CUDA only
     workers: int | None = Field(None, ge=0, le=256)  # loader processes; None: by the machine
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -122,7 +126,7 @@ class PredictConfig(Section):
     flip: bool = True  # average with the flipped picture's prediction
     shift: Share = 0.0  # average with crops shifted by this share of their width towards each corner; 0: not
     twins: bool = True  # average a test face with that of its mirror twin, where the list has both
-    batch: int = Field(64, ge=1)
+    batch: int | None = Field(None, ge=1)  # pictures; None: 32 on the CPU, as many as fit on a device
 
 
 class Config(Section):
@@ -144,7 +148,10 @@ class Config(Section):
 
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.
-NOT_PART_OF_A_RUN = {"train.workers", "train.lr_factor", "predict.batch", "predict.twins", "folds.file"}
+NOT_PART_OF_A_RUN = {
+    *(f"train.{key}" for key in ("workers", "lr_factor", "validate_share", "checkpoint_seconds", "compile")),
+    *("predict.batch", "predict.twins", "folds.file"),
+}
 
 # Keys that configs stored by earlier versions hold, with the only value whose behaviour is left.
 RETIRED = {("predict", "checkpoint"): "last"}

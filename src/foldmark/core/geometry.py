@@ -44,18 +44,19 @@ def similarity(
     size_from: tuple[int, int],
     size_to: tuple[int, int],
     *,
-    scale: float = 1.0,
-    degrees: float = 0.0,
-    shift: tuple[float, float] = (0.0, 0.0),
+    scale: float | np.ndarray = 1.0,
+    degrees: float | np.ndarray = 0.0,
+    shift: tuple[float, float] | np.ndarray = (0.0, 0.0),
 ) -> np.ndarray:
     """Turn and scale about the centre of a picture of `size_from` (width, height), then move that centre to the centre of
-    one of `size_to` plus `shift` (x, y in target pixels)."""
+    one of `size_to` plus `shift` (x, y in target pixels). One (2, 3), or (n, 2, 3) for scales and degrees (n,) and shifts
+    (n, 2)."""
     angle = np.deg2rad(degrees)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
+    linear = np.stack([np.stack([cos, -sin], axis=-1), np.stack([sin, cos], axis=-1)], axis=-2)
     centre_from, centre_to = (np.array(size_from) - 1) / 2, (np.array(size_to) - 1) / 2
     offset = centre_to + shift - linear @ centre_from
-    return np.column_stack([linear, offset])
+    return np.concatenate([linear, offset[..., None]], axis=-1)
 
 
 def centre_affine(store_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

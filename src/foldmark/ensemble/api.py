@@ -29,7 +29,7 @@ from foldmark.ensemble.calibration import Calibration
 from foldmark.ensemble.ensemble import average_folds, blend_members
 from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
-from foldmark.models.inference import predict_points
+from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
 from foldmark.runs.binding import require_unchanged
@@ -137,7 +137,7 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
         if weight:
             for fold in folder.finished:
                 require_unchanged(fold, fold.checkpoint)
-            models = [load_model(fold.checkpoint, config, markups[0].count, where) for fold in folder.finished]
+            models = [prepare_model(load_model(fold.checkpoint, config, markups[0].count, where)) for fold in folder.finished]
             members.append(LoadedMember(config, models, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
     return Predictor(name, markups[0], any(folder.synthetic for folder in folders), where, members, fit.curve)

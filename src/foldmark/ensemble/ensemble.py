@@ -15,7 +15,7 @@ from foldmark.core.progress import Progress, no_progress
 from foldmark.data.crops import CropStore, open_store, refuse_damaged
 from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.blend import combine_spreads
-from foldmark.models.inference import predict_points
+from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.trained import load_model
 from foldmark.runs.run_folder import FoldFolder
 
@@ -80,7 +80,7 @@ def _predict_fold(fold: FoldFolder, config: Config, faces: Faces, store: CropSto
     kept = read_kept(fold.test_predictions, lambda content: _parse_kept(content, made_from)) if how.use_kept else None
     if kept:
         return kept
-    model = load_model(fold.checkpoint, config, faces.markup.count, how.device)
+    model = prepare_model(load_model(fold.checkpoint, config, faces.markup.count, how.device))
     points_px, spread_px = predict_points(model, store, np.arange(len(faces)), config, faces.markup)
     with atomic_path(fold.test_predictions) as temporary, temporary.open("wb") as file:
         np.savez(file, points_px=points_px, spread_px=spread_px, made_from=made_from)

@@ -59,7 +59,7 @@ def load_latest_checkpoint(fold: FoldFolder) -> dict | None:
         if state is None:
             raise
         previous = fold.previous_checkpoint.name
-        log.info(f"{fold.checkpoint}: damaged or unsafe, so not loaded; going on from {previous} beside it, one epoch earlier.")
+        log.info(f"{fold.checkpoint}: damaged or unsafe, so not loaded; going on from the earlier {previous} beside it.")
         # Else the next state would push it over the good one.
         fold.checkpoint.unlink()
         return state

@@ -1,6 +1,9 @@
 """Points for faces: the model's prediction in the crop, cropping again around the predicted face, test-time
 augmentation (TTA), and the way back to the original picture."""
 
+import copy
+from typing import cast
+
 import numpy as np
 import torch
 
@@ -9,7 +12,22 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, CropStore, warp
+from foldmark.models.backbones import Backbone
 from foldmark.models.net import PointRegressor
+from foldmark.models.resample import find_places, resample
+
+# Pictures in a batch where the config names no number; on a device it is halved until they fit.
+CPU_BATCH, DEVICE_BATCH = 32, 1024
+
+
+def prepare_model(model: PointRegressor) -> PointRegressor:
+    """A copy of the model to predict with: each batch norm of the backbone is folded into the conv before it, and the weights lie
+    as convs of pictures read them fastest."""
+    from torch.fx.experimental.optimization import fuse  # slow to import
+
+    prepared = copy.deepcopy(model).eval().requires_grad_(False)
+    prepared.backbone = cast(Backbone, fuse(prepared.backbone))
+    return prepared.to(memory_format=torch.channels_last)
 
 
 def predict_points(
@@ -21,27 +39,24 @@ def predict_points(
     realign: the detector's boxes scatter and faces tilt, so the face is cropped again with the turn, scale and place that align
     the prediction to the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
     flip, shift: TTA, the mean with the predictions for the flipped crop and for crops that are shifted a little towards each
-    corner.
+    corner. From the second crop on the one before is nearly as good, so its prediction is averaged with the flipped one of the
+    last, which saves a pass.
     """
     size, predict = config.crop.size, config.predict
-    mirror = markup.mirror if predict.flip else None
+    looks = Looks(model, store, config, markup)
     mean_crop = model.mean_points_crop.cpu().double().numpy()
-    means_px, spreads_px = [], []
-    for start in range(0, len(rows), predict.batch):
-        part = rows[start : start + predict.batch]
-        crops = [store[row] for row in part]
-        store_to_crop = np.repeat(geometry.centre_affine(store.size, size)[None], len(crops), axis=0)
-        for _ in range(predict.realign):
-            points_store = predict_crops(model, crops, store_to_crop, size)[0]
-            store_to_crop = geometry.align(points_store, mean_crop)
-        shifted = [geometry.similarity(size, size, shift=shift) for shift in tta_shifts(predict.shift * size[0])]
-        points_store = np.concatenate(
-            [predict_crops(model, crops, geometry.compose(move, store_to_crop), size, mirror) for move in shifted]
-        )
-        points_px = geometry.apply(geometry.invert(store.px_to_store[part]), points_store)
-        means_px.append(points_px.mean(axis=0))
-        spreads_px.append(np.sqrt(np.square(points_px - means_px[-1]).sum(axis=3).mean(axis=0)))
-    return np.concatenate(means_px), np.concatenate(spreads_px)
+    cuts = np.repeat(geometry.centre_affine(store.size, size)[None], len(rows), axis=0)
+    points_store = np.empty((0, len(rows), markup.count, 2))
+    for _ in range(predict.realign):
+        points_store = looks.predict(rows, cuts[None])
+        cuts = geometry.align(points_store[0], mean_crop)
+    saves = predict.flip and predict.realign >= 2
+    views = [(shift, flip) for shift in tta_shifts(predict.shift * size[0]) for flip in (False, True)[: 1 + predict.flip]][saves:]
+    shifted = np.stack([geometry.compose(geometry.similarity(size, size, shift=shift), cuts) for shift, _ in views])
+    last = looks.predict(rows, shifted, np.array([flip for _, flip in views]))
+    points_px = geometry.apply(geometry.invert(store.px_to_store[rows]), np.concatenate([points_store, last]) if saves else last)
+    mean_px = points_px.mean(axis=0)
+    return mean_px, np.sqrt(np.square(points_px - mean_px).sum(axis=3).mean(axis=0))
 
 
 def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:
@@ -50,24 +65,48 @@ def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:
     return [(0.0, 0.0), *(corners if shift_crop else [])]
 
 
-@torch.inference_mode()
-def predict_crops(
-    model: PointRegressor,
-    crops: list[np.ndarray],
-    store_to_crop: np.ndarray,
-    size: tuple[int, int],
-    mirror: np.ndarray | None = None,
-) -> np.ndarray:
-    """points_store (1, n, k, 2) of some store crops, each predicted once through its affine (n, 2, 3); with `mirror`, the
-    markup's left for right, (2, n, k, 2): the second from the flipped crops. Raises UserError where a model that diverged
-    predicts points that are not finite."""
-    warped = np.stack([warp(crop, affine, size) for crop, affine in zip(crops, store_to_crop, strict=True)])
-    pictures = torch.from_numpy(warped)[:, None].to(model.mean_points_crop.device)
-    model.eval()
-    points_crop = [model(pictures).cpu().double().numpy()]
-    if mirror is not None:
-        flipped = model(pictures.flip(3)).cpu().double().numpy()
-        points_crop.append(geometry.apply(geometry.flip(size[0]), flipped)[:, mirror])
-    if not np.isfinite(points_crop).all():
-        raise UserError('the model predicts points that are not finite; train at a lower rate with SET="train.lr_factor=0.3".')
-    return geometry.apply(geometry.invert(store_to_crop), np.stack(points_crop))
+class Looks:
+    """A model that looks at crops of a store's faces, each cut as told."""
+
+    def __init__(self, model: PointRegressor, store: CropStore | Crops, config: Config, markup: Markup) -> None:
+        self.model, self.store, self.size, self.markup = model.eval(), store, config.crop.size, markup
+        self.device = model.mean_points_crop.device
+        self.batch = config.predict.batch or (CPU_BATCH if self.device.type == "cpu" else DEVICE_BATCH)
+
+    @torch.inference_mode()
+    def predict(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray | None = None) -> np.ndarray:
+        """points_store (v, n, k, 2) of these rows (n,) of the store in v views, each with affines (v, n, 2, 3) and flipped or not
+        (v,), None: not. Raises UserError where a model that diverged predicts points that are not finite."""
+        views, count = store_to_crop.shape[:2]
+        flipped = np.repeat(np.zeros(views, bool) if flips is None else flips, count)
+        rows, affines = np.tile(rows, views), store_to_crop.reshape(-1, 2, 3)
+        parts, start = [np.empty((0, self.markup.count, 2))], 0
+        while start < len(rows):
+            part = slice(start, start + self.batch)
+            try:
+                parts.append(self._predict_batch(rows[part], affines[part], flipped[part]))
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+                continue
+            start += self.batch
+        points_crop = np.concatenate(parts)
+        if not np.isfinite(points_crop).all():
+            raise UserError(
+                'the model predicts points that are not finite; train at a lower rate with SET="train.lr_factor=0.3".'
+            )
+        points_crop[flipped] = geometry.apply(geometry.flip(self.size[0]), points_crop[flipped])[:, self.markup.mirror]
+        return geometry.apply(geometry.invert(affines), points_crop).reshape(views, count, -1, 2)
+
+    def _predict_batch(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray) -> np.ndarray:
+        crops = [self.store[row] for row in rows]
+        if self.device.type == "cpu":
+            warped = [warp(crop, affine, self.size) for crop, affine in zip(crops, store_to_crop, strict=True)]
+            pictures = torch.from_numpy(np.stack(warped))[:, None]
+        else:
+            places = find_places(store_to_crop, self.store.size, self.size).to(self.device)
+            pictures = resample(torch.from_numpy(np.stack(crops))[:, None].to(self.device), places, self.size)
+            pictures = pictures.round().to(torch.uint8)
+        flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
+        return self.model(torch.where(flipped, pictures.flip(3), pictures)).cpu().double().numpy()

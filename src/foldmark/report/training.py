@@ -13,8 +13,9 @@ from foldmark.runs.run import Run
 from foldmark.show.charts import draw_filters
 from foldmark.show.overlay import draw_points, draw_sheet, save_png
 from foldmark.show.page import Picture, Section
-from foldmark.train.batches import TrainingFaces, build_photometric, jitter_affine
+from foldmark.train.batches import Lighter, TrainingFaces
 from foldmark.train.fold_data import prepare_fold
+from foldmark.train.plan import jitter_affines, plan_light
 
 TILE_WIDTH = 320
 STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
@@ -39,30 +40,28 @@ def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
     if not any(config.model_dump().values()):
         return None
     rng = np.random.default_rng(0)
-    faces = TrainingFaces(run, data)
+    faces, light = TrainingFaces(run, data), plan_light(config, size, len(run.store), [0])
     tiles, captions = [], []
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
         centre = geometry.centre_affine(run.store.size, size)
         reach = config.shift * np.array(size)
-        turned, _ = jitter_affine(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre, size, rng)
+        turned, _ = jitter_affines(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre[None], size, rng, np.ones(1))
         affines = {
             "original": centre,
             "x shift": geometry.compose(geometry.similarity(size, size, shift=(reach[0], 0)), centre),
             "y shift": geometry.compose(geometry.similarity(size, size, shift=(0, reach[1])), centre),
             "x and y shift": geometry.compose(geometry.similarity(size, size, shift=(-reach[0], -reach[1])), centre),
-            "rotation": turned,
+            "rotation": turned[0],
         }
         for kind, affine in affines.items():
             crop = warp(run.store[row], affine, size)
             tiles.append(_tile(crop, geometry.apply(affine, data.points_store[row]), run))
             captions.append(kind)
-        light = build_photometric(config, size)
-        light.set_random_seed(int(row))
-        crop = light(image=warp(run.store[row], centre, size)[..., None])["image"][..., 0]
+        crop = Lighter().light(warp(run.store[row], centre, size), light, row)
         tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))
         captions.append("light")
         for epoch in range(2):
-            batch_crop, points_crop = faces[int(row), epoch]
+            batch_crop, points_crop, _ = faces[int(row), epoch]
             tiles.append(_tile(batch_crop[0].numpy(), points_crop.numpy(), run))
             captions.append("all, as in training")
     path = figures / "augmented.png"

@@ -1,120 +1,108 @@
-"""From store crops to batches of what the model sees: geometry as one affine, so each picture is resampled once, then light.
-
-The geometry is ours because the affine must be exact and shared with the points; the photometric part is albumentations.
-"""
+"""Batches made by the loader, on the CPU: each face is resampled once by its affine (cv2), then lit (albumentations)."""
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from foldmark.core import geometry
-from foldmark.core.config import AugmentConfig
 from foldmark.data.crops import warp
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import FoldData
-
-if TYPE_CHECKING:
-    from albumentations import Compose
-
-Size = tuple[int, int]  # width, height
-
-# Share of turn, scale and shift that remains when a face is cropped again: the error of a first prediction.
-REALIGNED_STRENGTH = 0.4
+from foldmark.train.plan import Light, Plan, hash_noise, plan_epoch, plan_order
 
 
 class Batch(NamedTuple):
-    """crops uint8 (n, 1, height, width) and their points_crop float32 (n, k, 2) on the device, and the faces' rows (n,)."""
+    """crops uint8 (n, 1, height, width), their points_crop float32 (n, k, 2) and the faces' rows (n,), all on the device."""
 
     crops: torch.Tensor
     points_crop: torch.Tensor
-    rows: np.ndarray
-
-
-def jitter_affine(
-    config: AugmentConfig, store_to_crop: np.ndarray, size: Size, rng: np.random.Generator, strength: float = 1.0
-) -> tuple[np.ndarray, bool]:
-    """The affine `store_to_crop` with random turn, scale, shift and flip after it, and whether it flips (then the caller
-    swaps the points)."""
-    jitter = geometry.similarity(
-        size,
-        size,
-        scale=float(np.exp(strength * rng.uniform(-1, 1) * np.log1p(config.scale))),
-        degrees=strength * rng.uniform(-1, 1) * config.rotate,
-        shift=tuple(strength * rng.uniform(-1, 1, 2) * config.shift * size),
-    )
-    flips = bool(rng.random() < config.flip)
-    if flips:
-        store_to_crop = geometry.compose(geometry.flip(size[0]), store_to_crop)
-    return geometry.compose(jitter, store_to_crop), flips
-
-
-def build_photometric(config: AugmentConfig, size: Size) -> "Compose":
-    """Brightness, contrast, blur, noise and hidden patches; nothing that moves a point."""
-    # It would ask the package index for updates on import.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations
-
-    patch = (max(1, min(size) // 10), max(2, min(size) // 3))
-    steps = [
-        albumentations.RandomBrightnessContrast(config.brightness, config.contrast, p=1),
-        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur),
-        albumentations.GaussNoise(std_range=(0.01, 0.06), p=config.noise),
-        albumentations.CoarseDropout((1, 1), patch, patch, fill="random_uniform", p=config.occlude),
-    ]
-    return albumentations.Compose([step for step in steps if step.p > 0])
+    rows: torch.Tensor
 
 
 class TrainingFaces:
-    """A fold's augmented crops, as a torch data set: item (row, epoch) gives a uint8 crop (1, height, width) and its
-    points_crop float32 (k, 2).
-
-    The same seed, row and epoch give the same bits in any process and any order, which is what makes resuming exact. A share
-    of the faces is roughly aligned to the mean face by their true points, as prediction does when it crops a face again.
-    """
+    """A fold's augmented crops, as a torch data set: item (row, epoch) gives a uint8 crop (1, height, width), its points_crop
+    float32 (k, 2), and the row."""
 
     def __init__(self, run: Run, data: FoldData) -> None:
-        self.store, self.markup, self.config, self.data = run.store, run.faces.markup, run.config, data
-        self.photometric = build_photometric(run.config.augment, run.config.crop.size)
+        self.run, self.data = run, data
+        self.plan = lru_cache(2)(lambda epoch: plan_epoch(run, data, epoch))
+
+    def __getstate__(self) -> dict:
+        """Each loader process makes the plan itself; it is the same."""
+        return {"run": self.run, "data": self.data}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @cached_property
+    def lighter(self) -> "Lighter":
+        return Lighter()
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.run.store)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         row, epoch = item
-        size, points_store = self.config.crop.size, self.data.points_store[row]
-        rng = np.random.default_rng([self.config.train.seed, epoch, row])
-        if rng.random() < self.config.augment.realign:
-            base, strength = geometry.align(points_store, self.data.mean_crop), REALIGNED_STRENGTH
-        else:
-            base, strength = geometry.centre_affine(self.store.size, size), 1.0
-        affine, flips = jitter_affine(self.config.augment, base, size, rng, strength)
-        crop = warp(self.store[row], affine, size)
-        points_crop = geometry.apply(affine, points_store)
-        if flips:
-            points_crop = points_crop[self.markup.mirror]
-        self.photometric.set_random_seed(int(rng.integers(2**31)))
-        crop = self.photometric(image=crop[..., None])["image"][..., 0]
-        return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(points_crop.astype(np.float32))
+        plan: Plan = self.plan(epoch)
+        crop = warp(self.run.store[row], plan.store_to_crop[row], self.run.config.crop.size)
+        crop = self.lighter.light(crop, plan.light, row)
+        return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(plan.points_crop[row]), row
 
 
-def load_batches(faces: TrainingFaces, epoch: int, device: torch.device) -> Iterator[Batch]:
-    """The epoch's batches, in an order that seed, fold and epoch decide."""
+class Lighter:
+    """Albumentations with the numbers of a plan."""
+
+    def __init__(self) -> None:
+        # It would ask the package index for updates on import.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations
+        from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
+
+        self.contrast, self.blur, self.kernel = (
+            albumentations.RandomBrightnessContrast(),
+            albumentations.GaussianBlur(),
+            create_gaussian_kernel_1d,
+        )
+        self.noise, self.patch = albumentations.GaussNoise(), albumentations.CoarseDropout
+
+    def light(self, crop: np.ndarray, light: Light, row: int) -> np.ndarray:
+        """A crop uint8 (height, width) lit as the plan says for that row."""
+        image: Any = self.contrast.apply(crop[..., None], light.contrast[row], light.brightness[row])
+        if light.sigma[row]:
+            image = self.blur.apply(image, self.kernel(light.sigma[row]))
+        if light.noise[row]:
+            noise = hash_noise(torch.from_numpy(light.seeds[row : row + 1]), crop.size).numpy().reshape(image.shape)
+            image = self.noise.apply(image, noise * np.float32(light.noise[row]))
+        if light.patches[row].any():
+            patch = self.patch(fill=light.fill[row])
+            image = patch.apply(image, light.patches[row : row + 1], seed=0)
+        return image[..., 0]
+
+
+def load_batches(faces: TrainingFaces, first_step: int, device: torch.device) -> Iterator[Batch]:
+    """The batches of all steps of a training from `first_step` on, in an order that seed, fold and epoch decide. The loader
+    processes last as long."""
     from torch.utils.data import DataLoader  # slow to import
 
-    train, data = faces.config.train, faces.data
-    order = np.random.default_rng([train.seed, data.fold, epoch]).permutation(data.training_rows)
-    rows = order[: len(order) // train.batch * train.batch].reshape(-1, train.batch)
     loader: DataLoader = DataLoader(
         faces,  # type: ignore[arg-type]  # a data set needs no more than its two methods
-        batch_sampler=[[(int(row), epoch) for row in batch] for batch in rows],
-        num_workers=count_workers(train.workers, device),
+        batch_sampler=_list_items(faces.run, faces.data, first_step),
+        num_workers=count_workers(faces.run.config.train.workers, device),
         pin_memory=device.type == "cuda",
     )
-    for (crops, points_crop), batch_rows in zip(loader, rows, strict=True):
-        yield Batch(crops.to(device, non_blocking=True), points_crop.to(device, non_blocking=True), batch_rows)
+    for crops, points_crop, rows in loader:
+        yield Batch(*(tensor.to(device, non_blocking=True) for tensor in (crops, points_crop, rows)))
+
+
+def _list_items(run: Run, data: FoldData, first_step: int) -> Iterator[list[tuple[int, int]]]:
+    steps = data.count_steps(run.config.train.batch)
+    for epoch in range(first_step // steps, run.config.train.epochs):
+        order = plan_order(run, data, epoch).tolist()
+        for rows in order[first_step - epoch * steps if epoch == first_step // steps else 0 :]:
+            yield [(row, epoch) for row in rows]
 
 
 def count_workers(asked: int | None, device: torch.device) -> int:

@@ -22,6 +22,10 @@ class FoldData:
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
     face_weight: torch.Tensor  # (n,) weight of a face in the loss, 1 on average over the training faces
 
+    def count_steps(self, batch: int) -> int:
+        """The steps of an epoch."""
+        return len(self.training_rows) // batch
+
 
 def prepare_fold(run: Run, fold: int) -> FoldData:
     """Raises UserError if the fold has fewer training faces than a batch holds."""

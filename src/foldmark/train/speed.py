@@ -26,10 +26,13 @@ def choose_speed(run: Run, device: torch.device) -> Speed:
             return speed
         if any(run.folder.path.glob("fold*/last.pt")):
             log.info(f"{path}: not there or damaged, so folds that are resumed may end with other last bits.")
-        kind = [run.config.model.model_dump(), run.config.crop.size, run.config.train.batch, points, describe_device(device)]
+        train = run.config.train
+        kind = [run.config.model.model_dump(), run.config.crop.size, train.batch, train.compile, points, describe_device(device)]
         measured = run.places.cache / f"speed-{digest(kind)}.json"
-        speed = read_speed(measured) or measure_training(run.config, points, device)
-        for file in (measured, path):
+        steps = train.epochs * len(run.training_rows(0)) // train.batch
+        speed = read_speed(measured) or measure_training(run.config, points, device, steps)
+        # Only of a long training all ways are measured.
+        for file in (path, measured) if len(speed.steps_per_second) > 1 else (path,):
             write_text(file, speed.model_dump_json(indent=1))
         return speed
 
@@ -39,8 +42,8 @@ def read_speed(path: Path) -> Speed | None:
     return read_kept(path, Speed.model_validate_json)
 
 
-def measure_training(config: Config, points: int, device: torch.device) -> Speed:
-    """The fastest way to train a model of this config with so many points."""
+def measure_training(config: Config, points: int, device: torch.device, steps: int) -> Speed:
+    """The fastest way to train a model of this config with so many points for so many steps."""
     (width, height), batch = config.crop.size, config.train.batch
     # Noise rather than zeros: nearer to what training will see.
     crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
@@ -52,4 +55,4 @@ def measure_training(config: Config, points: int, device: torch.device) -> Speed
         state.model.train()
         return lambda: training_step(state, config, crops, truth_crop, weight)
 
-    return measure_speed(make_step, device)
+    return measure_speed(make_step, device, steps, config.train.compile)

@@ -11,7 +11,7 @@ from torch import nn
 
 from foldmark.core.config import Config, TrainConfig
 from foldmark.core.tables import pick
-from foldmark.models.device import Speed
+from foldmark.models.device import COMPILERS, Speed
 from foldmark.models.net import PointRegressor, build_model
 from foldmark.models.weights import torchvision_name
 from foldmark.train.losses import LOSSES
@@ -28,6 +28,8 @@ class TrainState:
     averaged: PointRegressor
     optimizer: torch.optim.Optimizer
     speed: Speed
+    scaler: torch.amp.GradScaler  # of fp16; does nothing in other precisions
+    forward: Callable[[torch.Tensor], torch.Tensor]  # the model, compiled where `speed` says so
 
     @property
     def device(self) -> torch.device:
@@ -38,6 +40,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def load_state_dict(self, stored: dict) -> None:
@@ -46,6 +49,8 @@ class TrainState:
         if "optimizer" in stored:
             self.model.load_state_dict(stored["model"])
             self.optimizer.load_state_dict(stored["optimizer"])
+        if stored.get("scaler"):
+            self.scaler.load_state_dict(stored["scaler"])
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -75,35 +80,46 @@ def new_state(config: Config, mean_crop: np.ndarray, seed: int, speed: Speed, de
     memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
     for one in (model, averaged):
         one.to(memory_format=memory_format)
-    return TrainState(model, averaged, optimizer, speed)
+    scaler = torch.amp.GradScaler(device.type, enabled=speed.precision == "fp16")
+    forward: Callable[[torch.Tensor], torch.Tensor] = model
+    if speed.compiler != "none":
+        forward = torch.compile(model, backend=COMPILERS[speed.compiler], fullgraph=True, dynamic=False)
+    return TrainState(model, averaged, optimizer, speed, scaler, forward)
 
 
 def training_step(
     state: TrainState, config: Config, crops: torch.Tensor, truth_crop: torch.Tensor, face_weight: torch.Tensor
-) -> tuple[float, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of the optimizer on crops (n, 1, height, width) with their true points (n, k, 2) and weights in the loss (n,);
-    the loss, and the predicted points_crop (n, k, 2) before the step."""
-    with torch.autocast(crops.device.type, torch.bfloat16, enabled=state.speed.bf16):
-        points_crop = state.model(crops)
-    # In percent of the crop's width, so that a loss means the same at every crop size.
-    losses = pick(LOSSES, config.train.loss, "train.loss")((points_crop - truth_crop) * (100 / config.crop.size[0]))
-    loss = (losses * face_weight).mean()
+    the loss, and the predicted points_crop (n, k, 2) before the step. Nothing is read from the device, so it need not wait."""
+    points_crop = predict_batch(state, crops)
+    loss = (compute_losses(config, points_crop, truth_crop) * face_weight).mean()
     state.optimizer.zero_grad()
-    loss.backward()
-    state.optimizer.step()
-    return loss.item(), points_crop.detach()
+    state.scaler.scale(loss).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return loss.detach(), points_crop.detach()
+
+
+def predict_batch(state: TrainState, crops: torch.Tensor) -> torch.Tensor:
+    """points_crop (n, k, 2) in the precision of training."""
+    with torch.autocast(crops.device.type, state.speed.dtype, enabled=state.speed.dtype is not None):
+        return state.forward(crops)
+
+
+def compute_losses(config: Config, points_crop: torch.Tensor, truth_crop: torch.Tensor) -> torch.Tensor:
+    """The loss of each face (n,), in percent of the crop's width, so that it means the same at every crop size."""
+    return pick(LOSSES, config.train.loss, "train.loss")((points_crop - truth_crop) * (100 / config.crop.size[0]))
 
 
 @torch.no_grad()
 def update_average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average (EMA) of weights and batch statistics, quicker at the start."""
+    """Exponential moving average (EMA) of weights and batch statistics, quicker at the start. Counts, such as that of the batches
+    seen, stay as they are."""
     decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
     torch._foreach_lerp_(slow, fast, 1 - decay)
-    for count, now in pairs:
-        if not count.is_floating_point():
-            count.copy_(now)
 
 
 def is_finite(model: nn.Module) -> bool:
