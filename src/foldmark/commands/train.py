@@ -12,7 +12,7 @@ from foldmark.models.device import pick_device
 from foldmark.report.face_sheet import FaceSheet
 from foldmark.report.results import score_mean_face
 from foldmark.report.wandb import Group, WandbListener, list_tags
-from foldmark.runs.experiment import Experiment, Session
+from foldmark.runs.experiment import DEFAULT_CONFIG, Experiment, Session
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
@@ -28,6 +28,8 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
     """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures."""
     for config in experiment.members.values():
         check_names(config)
+    if experiment.name == DEFAULT_CONFIG and pick_device(session.device).type == "cuda":
+        say("this machine has a GPU: CONFIG=gpu trains larger crops for longer (not measured on a GPU yet).")
     for name, config in experiment.members.items():
         train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, folds)
 
