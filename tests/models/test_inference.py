@@ -9,7 +9,8 @@ from foldmark.core import geometry
 from foldmark.core.config import check_config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.models.inference import predict_points, tta_shifts
+from foldmark.models.inference import predict_points, prepare_model, tta_shifts
+from foldmark.models.net import build_model
 
 
 class Unmoved(nn.Module):
@@ -82,3 +83,55 @@ def test_shifted_looks_of_a_net_that_stands_still_scatter_about_its_answer(set_u
 def test_the_shifts_look_towards_each_corner():
     assert tta_shifts(0) == [(0, 0)]
     assert sorted(tta_shifts(2)) == [(-2, -2), (-2, 2), (0, 0), (2, -2), (2, 2)]
+
+
+@pytest.mark.parametrize("blur", ["none", "all"])
+def test_a_prepared_model_predicts_the_same_points(set_up, blur):
+    faces, store, config, _ = set_up
+    settings = {"crop": {"size": 64}, "model": {"head": "cells", "blur": blur}, "predict": {"realign": 2, "flip": True}}
+    config = check_config(settings, "test")
+    model = build_model(config, torch.rand(68, 2) * 64, seed=0).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    prepared = prepare_model(model)
+    assert blur == "all" or not any(isinstance(module, nn.BatchNorm2d) for module in prepared.backbone.modules())
+    points_px, spread_px = predict_points(model, store, np.arange(40), config, faces.markup)
+    folded_px, folded_spread_px = predict_points(prepared, store, np.arange(40), config, faces.markup)
+    # cv2 resamples at 32nds of a pixel, so that a hair's breadth can move a crop that far.
+    assert np.abs(points_px - folded_px).max() < 0.05
+    assert np.median(np.abs(points_px - folded_px)) < 0.001
+    assert np.abs(spread_px - folded_spread_px).max() < 0.05
+
+
+class Counting(Unmoved):
+    """Counts the pictures it sees, and has no memory for more than a few at once."""
+
+    def __init__(self, mean_points_crop: torch.Tensor, most: int = 10**6) -> None:
+        super().__init__(mean_points_crop)
+        self.seen, self.most = 0, most
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        if len(crops) > self.most:
+            raise torch.OutOfMemoryError
+        self.seen += len(crops)
+        return super().forward(crops)
+
+
+@pytest.mark.parametrize(("realign", "flip", "passes"), [(0, False, 1), (0, True, 2), (1, True, 3), (2, True, 3), (2, False, 3)])
+def test_so_many_passes_a_face(set_up, realign, flip, passes):
+    faces, store, config, mean = set_up
+    config = config.model_copy(update={"predict": config.predict.model_copy(update={"realign": realign, "flip": flip})})
+    model = Counting(mean)
+    predict_points(model, store, np.arange(6), config, faces.markup)
+    assert model.seen == 6 * passes
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_halved(set_up):
+    faces, store, config, mean = set_up
+    small, large = Counting(mean, most=3), Counting(mean)
+    one, other = (predict_points(model, store, np.arange(20), config, faces.markup)[0] for model in (small, large))
+    assert np.array_equal(one, other)
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_points(Counting(mean, most=0), store, np.arange(2), config, faces.markup)

@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from foldmark.core import geometry
 from foldmark.core.config import Config
@@ -13,6 +14,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, CropStore, warp
 from foldmark.models.backbones import Backbone
+from foldmark.models.blur import BlurPool
 from foldmark.models.net import PointRegressor
 from foldmark.models.resample import find_places, resample
 
@@ -23,10 +25,17 @@ CPU_BATCH, DEVICE_BATCH = 32, 1024
 def prepare_model(model: PointRegressor) -> PointRegressor:
     """A copy of the model to predict with: each batch norm of the backbone is folded into the conv before it, and the weights lie
     as convs of pictures read them fastest."""
-    from torch.fx.experimental.optimization import fuse  # slow to import
+    from torch.fx import GraphModule, Tracer  # slow to import
+    from torch.fx.experimental.optimization import fuse
+
+    class Layers(Tracer):
+        def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+            # A blur's kernel depends on its input's shape, which tracing does not know.
+            return isinstance(module, BlurPool) or super().is_leaf_module(module, qualified_name)
 
     prepared = copy.deepcopy(model).eval().requires_grad_(False)
-    prepared.backbone = cast(Backbone, fuse(prepared.backbone))
+    graph = GraphModule(prepared.backbone, Layers().trace(prepared.backbone))
+    prepared.backbone = cast(Backbone, fuse(graph, no_trace=True))
     return prepared.to(memory_format=torch.channels_last)
 
 
