@@ -34,7 +34,8 @@ help: ## this list
 	@echo; echo 'Variables:'
 	@$(LIST) | grep '^  [A-Z]'; echo '  PYTHON        Python 3.11 to 3.14 to make .venv with. [default: python3]'
 
-photos: .venv/photos-installed
+# Without PHOTOS there is nothing to install for: the command says what is missing.
+photos: $(if $(value PHOTOS),.venv/photos-installed,setup)
 workspace: .venv/workspace-installed
 $(COMMANDS): setup
 $(COMMANDS) photos workspace:

@@ -106,13 +106,15 @@ def _judge_files(whole: Whole, path: Path, damaged: object, done: Done, command:
     for one, was in whole.snapshot.content.items():
         now = _state(folder / one)
         if one == path and now == damaged:
-            made_here = str(one) == CSV and command.split()[0] in ("csv", "submit") and done.code == 0
+            made_here = str(one) == CSV and command in ("csv", "csv again", "submit") and done.code == 0
             if made_here and damaged != was:
                 problems.append(f"{one} was left as it is")
         elif not isinstance(now, bytes):
             problems += [] if done.code == 2 and REMOVED.get(command) == str(one) else [f"{one} is lost"]
         elif now != was and (one.match("submissions/*-synthetic.csv") or not same_content(one, was, now)):
             known = str(one) == "runs/compare.csv" and _same_rows(folder / one, was)
+            # A fold without its checkpoint is trained again, and the fit names the new one.
+            known |= path.name == "last.pt" and one.name == "ensemble.json" and command.startswith("train")
             # A ledger that is gone begins anew, with the row of the file that is there.
             known |= one == path and one.name == "ledger.csv"
             problems += [] if known or one.suffix == ".html" else [f"{one} changed"]
