@@ -53,9 +53,9 @@ def workplace(tmp_path_factory, synthetic_root):
 
 @pytest.fixture(scope="module")
 def runs(workplace) -> dict[str, list[dict]]:
-    """The records of each run, by the run's name without its id."""
-    folders = sorted((workplace / "wandb").glob("offline-run-*"))
-    return {"-".join(folder.name.split("-")[3:-1]): records(folder) for folder in folders}
+    """The records of each run, by the run's name."""
+    read = [records(folder) for folder in sorted((workplace / "wandb").glob("offline-run-*"))]
+    return {of_kind(run, "run")[0]["display_name"]: run for run in read}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_the_ensemble_shows_its_error_curve_regions_and_reliability(runs, workpl
     regions = table(workplace, run, "oof_error_per_region_table").set_index("region")["NME %"]
     assert set(regions.index) >= {"jaw", "nose", "left eye"}
     assert regions["jaw"] == pytest.approx(summary(run)["region/jaw"])
-    (folder,) = (workplace / "wandb").glob("offline-run-*-a-ensemble-*")
+    (folder,) = (workplace / "wandb").glob("offline-run-*-ensemble-a-*")
     drawn = folder / "files" / summary(run)["oof_reliability.path"]
     assert drawn.read_bytes() == (workplace / "submissions" / "a-reliability.png").read_bytes()
 
