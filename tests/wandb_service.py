@@ -238,8 +238,9 @@ class Service:
             self.artifacts.append(artifact)
         else:
             self.give_aliases(found, given)
-        run = self.runs[given["runName"]]
-        if artifact not in run.made:
+        # None made it where it is only used.
+        run = self.runs.get(given["runName"])
+        if run and artifact not in run.made:
             run.made.append(artifact)
         sequence = {"latestArtifact": {"id": versions[-1].id} if versions else None}
         state = "COMMITTED" if artifact.committed else "PENDING"

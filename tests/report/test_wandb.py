@@ -160,7 +160,8 @@ def test_checkpoints_are_artifacts_without_a_copy_and_the_file_says_which_it_was
     checkpoints = []
     for fold in (0, 1):
         (model,) = [artifact for artifact in of_kind(runs[f"a-fold{fold}"], "artifact") if artifact["type"] == "model"]
-        (file,) = model["manifest"]["contents"]
+        file, *more = sorted(model["manifest"]["contents"], key=lambda file: file["path"] != "last.pt")
+        assert {one["path"] for one in more} == {"config.yaml", "split.csv"}
         content = (workplace / "runs" / "a" / f"fold{fold}" / "last.pt").read_bytes()
         assert (model["name"], file["local_path"]) == (f"a-fold{fold}", f"runs/a/fold{fold}/last.pt")
         assert file["digest"] == base64.b64encode(hashlib.md5(content).digest()).decode()
@@ -173,5 +174,15 @@ def test_checkpoints_are_artifacts_without_a_copy_and_the_file_says_which_it_was
         nets = json.loads(made["metadata"])["made_from"]
         assert [(net["checkpoint"], net["sha256"], net["weight"]) for net in nets] == checkpoints
         versions.append(made["digest"])
-    # By which W&B sees that what was submitted is what the ensemble made.
+    # By which W&B sees that what was submitted is what the ensemble made, and that it was made of the folds' models.
     assert versions[0] == versions[1]
+    used = {
+        name: [artifact["name"] for artifact in of_kind(runs[name], "artifact") if artifact.get("use_after_commit")]
+        for name in runs
+    }
+    assert used == {
+        "a-fold0": [],
+        "a-fold1": [],
+        "a-ensemble": ["a-fold0", "a-fold1"],
+        "a-submit": ["competition-file"],
+    }

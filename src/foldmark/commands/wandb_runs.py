@@ -1,6 +1,10 @@
 """The W&B runs of this folder: a dashboard in the terminal, and their upload."""
 
+import itertools
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,12 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import is_locked
+from foldmark.core.files import file_sha256, is_locked, lock_file, place_folder, write_text
 from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.experiment import Session
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.places import FROM_WANDB, Places
+from foldmark.runs.run_folder import FoldFolder, RunFolder
 from foldmark.show.terminal import say
-from foldmark.show.tracker import ID_FILE, PROJECT
+from foldmark.show.tracker import ID_FILE, PROJECT, UPLOAD_LIMIT
 from foldmark.show.wandb_calls import (
     NETWORK_LIMIT,
     call_with_limit,
@@ -114,6 +119,49 @@ class Upload:
             left.unlink()
 
 
+def fetch_start(places: Places, start: str | None) -> None:
+    """Fetch the models of train.start from W&B, if it names some and they are not here: wandb:NAME or wandb:NAME:ALIAS, whose
+    folds are the artifacts NAME-fold0, NAME-fold1 and so on. Raises UserError where there are none, or damaged ones."""
+    folder = places.start(start or "")
+    if start is None or not start.startswith(FROM_WANDB) or folder.is_dir():
+        return
+    if not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", start.removeprefix(FROM_WANDB), re.ASCII):
+        raise UserError(f"train.start: {start}: write wandb:NAME or wandb:NAME:ALIAS, as in wandb:resnet18:v0.")
+    name, _, alias = start.removeprefix(FROM_WANDB).partition(":")
+    stay_in_this_folder()
+    entity = os.environ.get("WANDB_ENTITY") or require_login()
+    with lock_file(folder):
+        if folder.is_dir():  # another process has fetched them
+            return
+        shutil.rmtree(partial := folder.with_name(f"{folder.name}.partial"), ignore_errors=True)
+        for fold in itertools.count():
+            path = f"{entity}/{PROJECT}/{name}-fold{fold}:{alias or 'latest'}"
+            if not ask(fetch_model, path, RunFolder(partial).fold(fold), seconds=UPLOAD_LIMIT):
+                break
+        if not fold:
+            raise UserError(f"train.start: {start}: no model {path} in W&B; its page lists them under Artifacts.")
+        place_folder(partial, folder)
+    say(f"{start}: {fold} folds from W&B, kept in {folder}")
+
+
+def fetch_model(path: str, fold: FoldFolder) -> bool:
+    """Fetch a model from W&B as the folder of a finished fold, with its run's config and split; whether there is one. Raises
+    UserError for a checkpoint that is not the one that was logged."""
+    import wandb
+
+    api = wandb.Api(timeout=NETWORK_LIMIT - 5)
+    if not api.artifact_exists(path, type="model"):
+        return False
+    artifact, run = api.artifact(path, type="model"), RunFolder(fold.path.parent)
+    artifact.download(root=str(fold.path), skip_cache=True)
+    if file_sha256(fold.checkpoint) != artifact.metadata.get("sha256"):
+        raise UserError(f"train.start: {path}: is not the checkpoint that was logged; log it again, or name another version.")
+    for file in (run.config_file, run.split_file):
+        (fold.path / file.name).replace(file)
+    write_text(fold.summary_file, json.dumps(artifact.metadata))
+    return True
+
+
 def require_login() -> str:
     """The user's W&B name. Raises UserError unless W&B knows it and its server agrees."""
     try:
@@ -128,10 +176,12 @@ def require_login() -> str:
     return ask(lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
 
 
-def ask(question: Callable[..., Answer], *about: str) -> Answer:
+def ask(question: Callable[..., Answer], *about: object, seconds: float = NETWORK_LIMIT) -> Answer:
     """The answer of W&B's service. Raises UserError where it does not answer, or not to this login."""
     try:
-        return call_with_limit(NETWORK_LIMIT, lambda: question(*about))
+        return call_with_limit(seconds, lambda: question(*about))
+    except UserError:
+        raise
     except TimeoutError:
         tear_down()
         raise UserError("W&B: its server does not answer; check the network, then run the same command again.") from None

@@ -16,8 +16,8 @@ from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region
 from foldmark.report.face_sheet import draw_crop
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder
-from foldmark.show.tracker import RunInfo, Tracker, start
+from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.show.tracker import Artifact, RunInfo, Tracker, start
 from foldmark.submission.record import Provenance, record_path
 from foldmark.train.listener import Listener
 
@@ -201,20 +201,23 @@ def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: flo
 
 
 def log_model(tracker: Tracker, places: Places, fold: FoldFolder, figures: dict, *, used: bool = False) -> None:
-    """The model that a fold ended with, as what the fold made or, `used`, as what something is made from; not copied, because
-    it does not change any more."""
+    """The model that a fold ended with, and the config and the split that it was trained with, as what the fold made or, `used`,
+    as what something is made from; not copied, because it does not change any more."""
     if tracker.running:
-        name = f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
+        run = RunFolder(fold.path.parent)
+        name = f"{run.path.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
         metadata = {"checkpoint": places.relative(fold.checkpoint), "sha256": file_sha256(fold.checkpoint), **figures}
-        tracker.artifact(name, "model", [fold.checkpoint], metadata, used=used)
+        tracker.artifact(Artifact(name, "model", [fold.checkpoint, run.config_file, run.split_file], metadata), used=used)
 
 
-def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:
-    """A competition file with its record, and in the metadata the models that it was made from."""
+def log_submission(tracker: Tracker, csv: Path, record: Provenance, *, best: bool = False, used: bool = False) -> None:
+    """A competition file with its record, as a version of one artifact, named as its experiment and, where it is the best one so
+    far, `best`; in the metadata the models that it was made from."""
     models = [
         {"checkpoint": fold.checkpoint, "sha256": fold.sha256, "weight": experiment.weight}
         for experiment in record.experiments
         for fold in experiment.folds
     ]
     metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": models}
-    tracker.artifact(f"{name}-csv", "submission", [csv, record_path(csv)], metadata)
+    aliases = [csv.stem, *(["best"] if best else [])]
+    tracker.artifact(Artifact("competition-file", "submission", [csv, record_path(csv)], metadata, aliases), used=used)

@@ -49,6 +49,17 @@ class RunInfo:
     tags: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """Files that a run makes: a version of the artifact of that name, with other names for this version."""
+
+    name: str
+    kind: str
+    files: Sequence[Path]
+    metadata: dict
+    aliases: Sequence[str] = ()
+
+
 class Tracker:
     """One W&B run to log to; a context manager that finishes it. Without a run it does nothing."""
 
@@ -79,8 +90,8 @@ class Tracker:
 
         self._call(send, seconds)
 
-    def artifact(self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, used: bool = False) -> None:
-        """A version of the artifact `name` that this run made or, if `used`, was made from.
+    def artifact(self, made: Artifact, *, used: bool = False) -> None:
+        """A version of an artifact that this run made or, if `used`, was made from.
 
         W&B knows versions by their content, so a file that another run logged is that run's version again. Models do not change,
         so they are not copied until they are uploaded.
@@ -89,18 +100,18 @@ class Tracker:
         def send(run: Any) -> None:
             import wandb
 
-            artifact = wandb.Artifact(_allowed(name), type=kind, metadata=metadata)
-            for path in files:
+            artifact = wandb.Artifact(_allowed(made.name), type=made.kind, metadata=made.metadata)
+            for path in made.files:
                 # Relative, so that the folder may move before the upload, and its place stays the user's own.
                 path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-                artifact.add_file(str(path), policy="immutable" if kind == "model" else "mutable", skip_cache=True)
+                artifact.add_file(str(path), policy="immutable" if made.kind == "model" else "mutable", skip_cache=True)
             if used and run.offline:
                 # As use_artifact does, which refuses offline; the upload then records the use.
                 run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
             elif used:
                 run.use_artifact(artifact)
             else:
-                run.log_artifact(artifact)
+                run.log_artifact(artifact, aliases=["latest", *made.aliases])
 
         self._call(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
 
