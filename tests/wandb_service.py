@@ -102,7 +102,7 @@ class Service:
     artifacts: list[Artifact] = field(default_factory=list)
     views: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=lambda: {KEY})
-    trouble: Trouble | None = None
+    troubles: list[Trouble] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -125,8 +125,8 @@ class Service:
         """The trouble of a request, which is counted."""
         with self.lock:
             self.requests.append(what)
-            trouble = self.trouble
-            if trouble is None or not trouble.times or not re.search(trouble.where, what):
+            trouble = next((one for one in self.troubles if one.times and re.search(one.where, what)), None)
+            if trouble is None:
                 return None
             trouble.times -= 1
             return trouble.kind
@@ -428,7 +428,8 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             asked["operation"] = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
         operation = asked["operation"][1] if asked.get("operation") else ""
-        trouble = service.take_trouble(f"{self.command} {operation or self.path}")
+        run = (asked.get("variables") or {}).get("name") or ""
+        trouble = service.take_trouble(f"{self.command} {operation or self.path} {run}".strip())
         if trouble == "hang":
             service.released.wait(600)
         if trouble in ("hang", "drop"):

@@ -22,7 +22,7 @@ from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.run_folder import FoldFolder
 from tests.commandline import fork_process
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, assert_refused
 from tests.wandb_service import Run, Service, Trouble, serving, wait_for
 
 SOURCE = REPOSITORY / "src"
@@ -262,12 +262,12 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     training.go_on("offline", lambda: training.has(8))
     assert training.go_on("offline")
     # Killed when the service has a part of it.
-    service.trouble = Trouble("hang", "PUT .*media")
+    service.troubles = [Trouble("hang", "PUT .*media")]
     upload = start_sync(workplace, service)
     wait_for(lambda: len(rows_of(training.run)) == 12)
     os.killpg(upload.pid, signal.SIGKILL)
     upload.wait()
-    service.trouble = None
+    service.troubles = []
     done = sync(workplace, service)
     assert done.returncode == 0, done.stderr
     assert_whole(training.run, training.fold)
@@ -314,3 +314,96 @@ def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthe
             assert done.returncode == 0, story
             if training.has(1):
                 assert_whole(training.run, training.fold)
+
+
+# Three folds' worth of what training tells W&B, without training.
+FOLDS = """
+import sys, time
+from pathlib import Path
+import foldmark.show.tracker as tracker
+from foldmark.report.wandb import collect_epoch_values
+from foldmark.runs.run_folder import FoldFolder
+tracker.NETWORK_LIMIT = tracker.CALL_LIMIT = 4
+tracker.UPLOAD_LIMIT, tracker.FINISH_LIMIT = 6, 3
+name, *modes = sys.argv[1:]
+for number, mode in enumerate(modes):
+    fold, began = FoldFolder(Path(f"runs/{name}/fold{number}")), time.monotonic()
+    with tracker.start(tracker.RunInfo(name, f"{name}-fold{number}", "train", {}, fold.path), mode) as run:
+        for row in fold.read_epochs():
+            run.log(collect_epoch_values(row), row["epoch"])
+        run.summary({"oof_nme": 5.0})
+    print(number, time.monotonic() - began)
+"""
+
+
+def write_epochs(run: Path, folds: int) -> None:
+    """What folds of three epochs leave, as far as W&B is concerned."""
+    for number in range(folds):
+        (run / f"fold{number}").mkdir(parents=True)
+        rows = [f"{epoch},{1 / epoch},{10 / (epoch + number)}" for epoch in (1, 2, 3)]
+        (run / f"fold{number}/metrics.csv").write_text("\n".join(["epoch,loss,nme", *rows, ""]))
+
+
+@pytest.fixture
+def troubled():
+    """A service of its own, so that its troubles stay there."""
+    with serving() as one:
+        yield one
+
+
+def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled, tmp_path):
+    kinds = ["500", "429", "hang", "drop", "413"]
+    write_epochs(tmp_path / "runs/e", len(kinds) + 1)
+    stream = [Trouble(kind, f"fold{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
+    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus fold5")]
+    done = client(tmp_path, troubled, FOLDS, "e", *["online"] * 6)
+    assert done.returncode == 0, done.stderr
+    seconds = [float(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(seconds) == 6
+    assert max(seconds) < 25
+    said = done.stderr.splitlines()
+    assert len(said) == 6, done.stderr
+    assert sum("going on without it" in line for line in said[:5]) == 5
+    assert "e-fold5 stays offline" in said[5]
+    troubled.troubles = []
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    for fold in range(6):
+        run = troubled.run(f"e-fold{fold}")
+        assert_whole(run, tmp_path / f"runs/e/fold{fold}")
+        assert (run.summary["oof_nme"], run.ended) == (5.0, True)
+
+
+def test_answers_that_are_lost_and_a_service_that_comes_back_are_not_even_noticed(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2)
+    troubled.troubles = [Trouble("drop answer", "fold0.*file_stream", 2), Trouble("503", "fold1.*file_stream", 1)]
+    code = FOLDS.replace("FINISH_LIMIT = 6", "FINISH_LIMIT = 40")
+    done = client(tmp_path, troubled, code, "e", "online", "online")
+    assert (done.returncode, done.stderr) == (0, "")
+    for fold in (0, 1):
+        assert_whole(troubled.run(f"e-fold{fold}"), tmp_path / f"runs/e/fold{fold}")
+    assert "nothing to do" in sync(tmp_path, troubled).stdout
+
+
+def test_a_revoked_key_is_said_by_training_and_by_sync(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    keys, troubled.keys = troubled.keys, set()
+    done = client(tmp_path, troubled, FOLDS, "e", "online")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "e-fold0 stays offline" in done.stderr
+    assert_refused(sync(tmp_path, troubled), "login does not work")
+    troubled.keys = keys
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+def test_rows_that_a_killed_process_had_not_given_to_wandb_come_from_metrics_csv(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    code = FOLDS.replace("run.summary(", "time.sleep(2); import os; os._exit(9)  #").replace(
+        "read_epochs():", "read_epochs()[:2]:"
+    )
+    assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
+    (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
+    assert sync(tmp_path, troubled).returncode == 0
+    assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")

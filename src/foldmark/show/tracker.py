@@ -65,6 +65,7 @@ class Tracker:
 
     def __init__(self, run: Any = None) -> None:
         self._run = run
+        self._last_step = -1
 
     @property
     def running(self) -> bool:
@@ -78,6 +79,7 @@ class Tracker:
 
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
         """Numbers of one step, None for the next one. Of a resumed online run, W&B drops the steps that its service has."""
+        self._last_step = self._last_step if step is None else step
         self._call(lambda run: run.log(values, step=step))
 
     def show(self, build: Callable[[Any], dict[str, Any]], step: int | None = None, seconds: float = CALL_LIMIT) -> None:
@@ -137,7 +139,7 @@ class Tracker:
         if run.offline:
             self._call(lambda run: run.finish(exit_code=int(failed)), FINISH_LIMIT)
         else:
-            self._call(lambda run: finish_online(run, failed), UPLOAD_LIMIT + FINISH_LIMIT)
+            self._call(lambda run: finish_online(run, failed, self._last_step), UPLOAD_LIMIT + FINISH_LIMIT)
         self._run = None
 
     def __enter__(self) -> "Tracker":
@@ -188,11 +190,12 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
         return Tracker()
 
 
-def finish_online(run: Any, failed: bool) -> None:
-    """End an online run and mark it as uploaded. Raises an error where not all of it arrived: W&B itself may end in silence."""
+def finish_online(run: Any, failed: bool, last_step: int) -> None:
+    """End an online run and mark it as uploaded. Raises an error where the service has not all steps of its history: W&B itself
+    may end in silence."""
     file = Path(run.settings.sync_file)
     run.finish(exit_code=int(failed))
-    if read_last_step(run.path) < run.summary.get("_step", -1):
+    if read_last_step(run.path) < last_step:
         raise ConnectionError("not all of it arrived")
     mark_uploaded(file)
 
