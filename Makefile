@@ -48,7 +48,7 @@ test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real face
 	@$(BIN)/python -m pytest
 
 soak: setup ## randomised long tests: generated bad inputs, damaged files, histories, kills, commands together; hours
-	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/train/test_crash.py tests/faults
+	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/commands/test_wandb_runs.py tests/train/test_crash.py tests/faults
 
 lint: setup ## check style, types and the order of the packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy

@@ -53,21 +53,21 @@ def run_in_process(folder: Path, *arguments: object, **changes: str) -> subproce
         return subprocess.CompletedProcess(command, code, _text(out), _text(err))
 
 
-def fork_process(folder: Path, said: Path, *arguments: object) -> multiprocessing.process.BaseProcess:
+def fork_process(folder: Path, said: Path, *arguments: object, **changes: str) -> multiprocessing.process.BaseProcess:
     """Start `foldmark ...` in a folder as a process of its own, at once: forked from one that has imported torch already. What it
     prints goes into the file `said`."""
-    process = PROCESSES.Process(target=become_foldmark, args=(folder, said, *arguments))
+    process = PROCESSES.Process(target=become_foldmark, args=(folder, said, *arguments), kwargs=changes)
     process.start()
     return process
 
 
-def become_foldmark(folder: Path, said: Path, *arguments: object) -> None:
+def become_foldmark(folder: Path, said: Path, *arguments: object, **changes: str) -> None:
     """Turn this process, which was forked for it, into `foldmark ...` in a folder; what it prints goes into the file `said`."""
     with said.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
-    _set_environment(environment())
+    _set_environment(environment(**changes))
     os.chdir(folder)
     sys.argv = ["foldmark", *map(str, arguments)]
     main()

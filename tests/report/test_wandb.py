@@ -53,9 +53,9 @@ def workplace(tmp_path_factory, synthetic_root):
 
 @pytest.fixture(scope="module")
 def runs(workplace) -> dict[str, list[dict]]:
-    """The records of each run, by the run's name without its id."""
-    folders = sorted((workplace / "wandb").glob("offline-run-*"))
-    return {"-".join(folder.name.split("-")[3:-1]): records(folder) for folder in folders}
+    """The records of each run, by the run's name."""
+    read = [records(folder) for folder in sorted((workplace / "wandb").glob("offline-run-*"))]
+    return {of_kind(run, "run")[0]["display_name"]: run for run in read}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_the_ensemble_shows_its_error_curve_regions_and_reliability(runs, workpl
     regions = table(workplace, run, "oof_error_per_region_table").set_index("region")["NME %"]
     assert set(regions.index) >= {"jaw", "nose", "left eye"}
     assert regions["jaw"] == pytest.approx(summary(run)["region/jaw"])
-    (folder,) = (workplace / "wandb").glob("offline-run-*-a-ensemble-*")
+    (folder,) = (workplace / "wandb").glob("offline-run-*-ensemble-a-*")
     drawn = folder / "files" / summary(run)["oof_reliability.path"]
     assert drawn.read_bytes() == (workplace / "submissions" / "a-reliability.png").read_bytes()
 
@@ -160,7 +160,8 @@ def test_checkpoints_are_artifacts_without_a_copy_and_the_file_says_which_it_was
     checkpoints = []
     for fold in (0, 1):
         (model,) = [artifact for artifact in of_kind(runs[f"a-fold{fold}"], "artifact") if artifact["type"] == "model"]
-        (file,) = model["manifest"]["contents"]
+        file, *more = sorted(model["manifest"]["contents"], key=lambda file: file["path"] != "last.pt")
+        assert {one["path"] for one in more} == {"config.yaml", "split.csv"}
         content = (workplace / "runs" / "a" / f"fold{fold}" / "last.pt").read_bytes()
         assert (model["name"], file["local_path"]) == (f"a-fold{fold}", f"runs/a/fold{fold}/last.pt")
         assert file["digest"] == base64.b64encode(hashlib.md5(content).digest()).decode()
@@ -173,5 +174,15 @@ def test_checkpoints_are_artifacts_without_a_copy_and_the_file_says_which_it_was
         nets = json.loads(made["metadata"])["made_from"]
         assert [(net["checkpoint"], net["sha256"], net["weight"]) for net in nets] == checkpoints
         versions.append(made["digest"])
-    # By which W&B sees that what was submitted is what the ensemble made.
+    # By which W&B sees that what was submitted is what the ensemble made, and that it was made of the folds' models.
     assert versions[0] == versions[1]
+    used = {
+        name: [artifact["name"] for artifact in of_kind(runs[name], "artifact") if artifact.get("use_after_commit")]
+        for name in runs
+    }
+    assert used == {
+        "a-fold0": [],
+        "a-fold1": [],
+        "a-ensemble": ["a-fold0", "a-fold1"],
+        "a-submit": ["competition-file"],
+    }

@@ -187,15 +187,16 @@ def _track_ensemble(session: Session, experiment: Experiment, ensemble: Ensemble
         for fold in folds:
             folder = FoldFolder((places.root / fold.checkpoint).parent)
             wandb.log_model(tracker, places, folder, fold.oof.model_dump(), used=True)
-        wandb.log_submission(tracker, experiment.name, places.csv(experiment.name), record)
+        best = read_ledger(places.ledger).is_best(places.csv(experiment.name))
+        wandb.log_submission(tracker, places.csv(experiment.name), record, best=best)
 
 
 def _track_submission(session: Session, experiment: Experiment, record: Provenance, uploaded_to: str | None) -> None:
-    """The W&B run of a submission: its figures, whether it was uploaded, and its file."""
+    """The W&B run of a submission: its figures, whether it was uploaded, and the ensemble's file that it used."""
     with _start_wandb(session, experiment, "submit", {"competition": uploaded_to}) as tracker:
         figures = {"oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px}
         tracker.summary({"uploaded": uploaded_to is not None, **figures})
-        wandb.log_submission(tracker, experiment.name, session.places.csv(experiment.name), record)
+        wandb.log_submission(tracker, session.places.csv(experiment.name), record, used=True)
 
 
 def _start_wandb(session: Session, experiment: Experiment, job: str, settings: dict) -> Tracker:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from foldmark.commands.wandb_runs import fetch_start
 from foldmark.core.files import lock_folder
 from foldmark.core.metrics import format_scores
 from foldmark.data.sets import Data
@@ -31,6 +32,7 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
     if experiment.name == DEFAULT_CONFIG and pick_device(session.device).type == "cuda":
         say("this machine has a GPU: CONFIG=gpu trains larger crops for longer (not measured on a GPU yet).")
     for name, config in experiment.members.items():
+        fetch_start(session.places, config.train.start)
         train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, folds)
 
 

@@ -1,15 +1,38 @@
 """The W&B runs of this folder: a dashboard in the terminal, and their upload."""
 
+import itertools
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import file_sha256, is_locked, lock_file, place_folder, write_text
+from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.experiment import Session
+from foldmark.runs.places import FROM_WANDB, Places
+from foldmark.runs.run_folder import FoldFolder, RunFolder
 from foldmark.show.terminal import say
-from foldmark.show.tracker import NETWORK_LIMIT, call_with_limit, shorten_error, stay_in_this_folder
+from foldmark.show.tracker import ID_FILE, PROJECT, UPLOAD_LIMIT
+from foldmark.show.wandb_calls import (
+    NETWORK_LIMIT,
+    call_with_limit,
+    is_uploaded,
+    mark_uploaded,
+    read_last_step,
+    shorten_error,
+    stay_in_this_folder,
+    tear_down,
+)
+from foldmark.show.wandb_file import find_last_step, has_ended, read_records, select_missing, write_records
+
+Answer = TypeVar("Answer")
 
 # A run that is being made is written to at least every 15 seconds.
 STILL_WRITTEN = 60  # seconds
@@ -28,27 +51,115 @@ def dashboard(session: Session) -> int:
 
 
 def sync(session: Session) -> None:
-    """Upload the offline runs that are not uploaded yet. W&B marks each uploaded run by a file beside it.
+    """Upload what W&B's service lacks of the runs made here: of those made offline, and of those online that were cut off. Every
+    epoch of a fold's metrics.csv arrives once, in order, however often training or an upload was killed.
 
     Raises UserError without a run, a login or an answer from the server, and if a run did not arrive.
     """
     runs = _find_runs(session.places.wandb)
-    waiting = [file for file in sorted(runs.glob("offline-run-*/run-*.wandb")) if file.is_file() and not _synced(file)]
-    # A run that is sent while it grows is marked as sent, and the rest of it is never sent.
-    growing = [file for file in waiting if time.time() - file.stat().st_mtime < STILL_WRITTEN and not _ended(file)]
-    for file in growing:
-        say(f"{file.parent}: is still being written; upload it when its training has ended.")
-    waiting = [file for file in waiting if file not in growing]
-    if not waiting:
+    folders = _find_folders(session.places.runs)
+    parts = _list_parts(runs)
+    for key in [key for key, files in parts.items() if any(_is_growing(file, folders.get(key)) for file in files)]:
+        say(f"{parts.pop(key)[-1].parent}: is still being written; upload it when its training has ended.")
+    if not parts:
         say(f"{runs}: all finished runs are uploaded, nothing to do.")
         return
     stay_in_this_folder()
-    require_login()
-    subprocess.run([*WANDB, "sync", *(str(file.parent) for file in waiting)])
-    failed = [file.parent.name for file in waiting if not _synced(file)]
+    entity = os.environ.get("WANDB_ENTITY") or require_login()
+    count, failed = len(parts), list[str]()
+    # What the service lacks of a run depends on the parts before, so these go one after the other.
+    while parts:
+        uploads = [Upload(files.pop(0), folders.get(key), entity) for key, files in parts.items()]
+        copies = [upload.copy for upload in uploads if upload.prepare()]
+        if copies:
+            subprocess.run([*WANDB, "sync", "--include-online", *map(str, copies)])
+        failed += [upload.file.parent.name for upload in uploads if not upload.finish()]
+        parts = {key: files for key, files in parts.items() if files}
     if failed:
-        raise UserError(f"{runs}: {len(failed)} of {len(waiting)} runs did not arrive, {failed[0]} first; run make sync again.")
-    say(f"uploaded: {len(waiting)} runs. Next: make workspace (a page of curves, faces and variants over them)")
+        raise UserError(f"{runs}: {len(failed)} of {count} runs did not arrive, {failed[0]} first; run make sync again.")
+    say(f"uploaded: {count} runs. Next: make workspace (a page of curves, faces and variants over them)")
+
+
+class Upload:
+    """The upload of one file of a run: of a copy beside it that holds what the service lacks."""
+
+    def __init__(self, file: Path, fold: FoldFolder | None, entity: str) -> None:
+        self.file, self.fold, self.entity = file, fold, entity
+        self.copy = file.with_name("upload.wandb")
+        self.path = ""  # of the run in W&B
+        self.last = -1  # step
+
+    def prepare(self) -> bool:
+        """Write the copy. False where the file holds no run: its process was killed before the first second was over."""
+        self._remove_copy()
+        try:
+            records = read_records(self.file)
+        except (OSError, ValueError) as error:
+            say(f"{self.file}: cannot be read ({error}), so left out.")
+            return False
+        run = next((record.run for record in records if record.HasField("run")), None)
+        if run is None:
+            return False
+        self.path = f"{run.entity or self.entity}/{run.project or PROJECT}/{run.run_id}"
+        rows = {row["epoch"]: collect_epoch_values(row) for row in self.fold.read_epochs()} if self.fold else {}
+        self.last = max([find_last_step(records), *rows])
+        write_records(self.copy, select_missing(records, ask(read_last_step, self.path), rows))
+        return True
+
+    def finish(self) -> bool:
+        """Mark the file where all of it arrived; whether it did."""
+        arrived = not self.path or (is_uploaded(self.copy) and ask(read_last_step, self.path) >= self.last)
+        self._remove_copy()
+        if arrived:
+            mark_uploaded(self.file)
+        return arrived
+
+    def _remove_copy(self) -> None:
+        for left in self.file.parent.glob(f"{self.copy.name}*"):
+            left.unlink()
+
+
+def fetch_start(places: Places, start: str | None) -> None:
+    """Fetch the models of train.start from W&B, if it names some and they are not here: wandb:NAME or wandb:NAME:ALIAS, whose
+    folds are the artifacts NAME-fold0, NAME-fold1 and so on. Raises UserError where there are none, or damaged ones."""
+    folder = places.start(start or "")
+    if start is None or not start.startswith(FROM_WANDB) or folder.is_dir():
+        return
+    if not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", start.removeprefix(FROM_WANDB), re.ASCII):
+        raise UserError(f"train.start: {start}: write wandb:NAME or wandb:NAME:ALIAS, as in wandb:resnet18:v0.")
+    name, _, alias = start.removeprefix(FROM_WANDB).partition(":")
+    stay_in_this_folder()
+    entity = os.environ.get("WANDB_ENTITY") or require_login()
+    with lock_file(folder):
+        if folder.is_dir():  # another process has fetched them
+            return
+        shutil.rmtree(partial := folder.with_name(f"{folder.name}.partial"), ignore_errors=True)
+        for fold in itertools.count():
+            path = f"{entity}/{PROJECT}/{name}-fold{fold}:{alias or 'latest'}"
+            if not ask(fetch_model, path, RunFolder(partial).fold(fold), seconds=UPLOAD_LIMIT):
+                break
+        if not fold:
+            raise UserError(f"train.start: {start}: no model {path} in W&B; its page lists them under Artifacts.")
+        place_folder(partial, folder)
+    say(f"{start}: {fold} folds from W&B, kept in {folder}")
+
+
+def fetch_model(path: str, fold: FoldFolder) -> bool:
+    """Fetch a model from W&B as the folder of a finished fold, with its run's config and split; whether there is one. Raises
+    UserError for a checkpoint that is not the one that was logged."""
+    import wandb
+
+    api = wandb.Api(timeout=NETWORK_LIMIT - 5)
+    if not api.artifact_exists(path, type="model"):
+        return False
+    artifact, run = api.artifact(path, type="model"), RunFolder(fold.path.parent)
+    artifact.download(root=str(fold.path), skip_cache=True)
+    if file_sha256(fold.checkpoint) != artifact.metadata.get("sha256"):
+        raise UserError(f"train.start: {path}: is not the checkpoint that was logged; log it again, or name another version.")
+    for file in (run.config_file, run.split_file):
+        (fold.path / file.name).replace(file)
+    write_text(fold.summary_file, json.dumps(artifact.metadata))
+    return True
 
 
 def require_login() -> str:
@@ -62,11 +173,20 @@ def require_login() -> str:
         raise UserError(f"W&B: cannot start ({shorten_error(error)}); check that it is installed.") from None
     if not logged_in:
         raise UserError("W&B: not logged in; run `.venv/bin/wandb login` once, then the same command again.")
+    return ask(lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
+
+
+def ask(question: Callable[..., Answer], *about: object, seconds: float = NETWORK_LIMIT) -> Answer:
+    """The answer of W&B's service. Raises UserError where it does not answer, or not to this login."""
     try:
-        return call_with_limit(NETWORK_LIMIT, lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
+        return call_with_limit(seconds, lambda: question(*about))
+    except UserError:
+        raise
     except TimeoutError:
+        tear_down()
         raise UserError("W&B: its server does not answer; check the network, then run the same command again.") from None
     except Exception as error:
+        tear_down()
         raise UserError(f"W&B: the login does not work ({shorten_error(error)}); check the network and `wandb login`.") from None
 
 
@@ -76,15 +196,30 @@ def _find_runs(runs: Path) -> Path:
     return runs
 
 
-def _ended(file: Path) -> bool:
-    """Whether W&B's own reader finds the record that ends a run."""
-    command = [*WANDB, "leet", "inspect", "--json", str(file.parent)]
-    printed = subprocess.run(command, capture_output=True, text=True, errors="replace").stdout
+def _find_folders(runs: Path) -> dict[str, FoldFolder]:
+    """The folder of each run by its id in W&B."""
+    files = [path for path in runs.rglob(ID_FILE) if path.is_file()]
+    return {file.read_text(errors="replace").strip(): FoldFolder(file.parent) for file in files}
+
+
+def _list_parts(runs: Path) -> dict[str, list[Path]]:
+    """The files to upload of each run by its id, in the order in which they were begun: those after the last one that is
+    uploaded, because that one has all epochs of those before, and later figures."""
+    # By their time, whether offline or not.
+    found = [path for path in runs.glob("*run-*/run-*.wandb") if path.is_file()]
+    found.sort(key=lambda path: path.parent.name.removeprefix("offline-"))
+    parts: dict[str, list[Path]] = {}
+    for file in found:
+        key = file.stem.removeprefix("run-")
+        parts[key] = [] if is_uploaded(file) else [*parts.get(key, []), file]
+    return {key: files for key, files in parts.items() if files}
+
+
+def _is_growing(file: Path, folder: FoldFolder | None) -> bool:
+    """Whether the run's process still writes: what it writes after the upload would be taken for sent."""
+    if folder and (folder.path / ".lock").is_file():
+        return is_locked(folder.path)
     try:
-        return bool(json.loads(printed.splitlines()[-1])["type"] == "exit")
-    except (ValueError, LookupError, TypeError):
-        return False
-
-
-def _synced(file: Path) -> bool:
-    return file.with_name(f"{file.name}.synced").exists()
+        return time.time() - file.stat().st_mtime < STILL_WRITTEN and not has_ended(read_records(file))
+    except (OSError, ValueError):
+        return True

@@ -12,12 +12,12 @@ import pandas
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region_nme, region_nme
+from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region_nme, format_scores, region_nme
 from foldmark.report.face_sheet import draw_crop
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder
-from foldmark.show.tracker import RunInfo, Tracker, start
+from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.show.tracker import Artifact, RunInfo, Tracker, start
 from foldmark.submission.record import Provenance, record_path
 from foldmark.train.listener import Listener
 
@@ -49,21 +49,34 @@ class Group:
 
 
 class WandbListener(Listener):
-    """Shows a fold in its W&B run: the curves and some held-out faces while it trains, then its OOF predictions and its model."""
+    """Shows a fold in its W&B run: the curves and some held-out faces while it trains, then its OOF predictions and its model.
+
+    An epoch is shown once it stands in metrics.csv, so once a checkpoint has it: a killed training does it again otherwise, and
+    W&B takes nothing back. Each process shows all epochs from the first, so that no gap is left by one that was killed. W&B drops
+    those that its service has, and `make sync` does for runs made offline.
+    """
 
     def __init__(self, tracker: Tracker, run: Run, fold: int) -> None:
         self.tracker, self.run, self.fold, self.folder = tracker, run, fold, run.fold(fold)
+        self.shown = 0  # epochs
+        self.seen = 0  # when the metrics.csv was written that was read last, in ns
         self.pictures_at = 0.0  # the epoch of the next pictures
+        self.pictures: dict[int, np.ndarray] = {}  # the predictions to draw, by their epoch
+
+    def begin(self, epochs_done: int) -> None:
+        self._show_epochs()
+
+    def batch(self, epochs_done: float, mae_px: float) -> None:
+        self._show_epochs()
 
     def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
-        self.tracker.log(collect_epoch_values(row), row["epoch"])
-        if points_px is not None and row["epoch"] >= self.pictures_at:
+        if points_px is not None and row["epoch"] >= self.pictures_at and self.tracker.takes_pictures:
             self.pictures_at = row["epoch"] + self.run.config.train.epochs / PICTURE_SETS
-            held_out = self.run.held_out_rows(self.fold)
-            shown = choose_faces(held_out)
-            show_faces(self.tracker, self.run, held_out[shown], points_px[shown], row["epoch"])
+            self.pictures[row["epoch"]] = points_px
+        self._show_epochs()
 
     def end(self, summary: dict) -> None:
+        self._show_epochs()
         rows, points_px, _ = self.folder.read_oof(self.run.faces)
         show_oof(self.tracker, self.run, rows, points_px)
         figures = {key: summary[key] for key in ("seconds", "parameters")}
@@ -71,6 +84,23 @@ class WandbListener(Listener):
         summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, best_epoch=epoch, best_epoch_nme=nme)
         figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
         log_model(self.tracker, self.run.places, self.folder, figures)
+        self.tracker.alert(f"{self.run.name}-{self.folder.path.name} is finished", f"out of fold: {format_scores(summary)}")
+        # Now, because a fold that is marked as finished is not shown again.
+        self.tracker.finish()
+
+    def _show_epochs(self) -> None:
+        """Show the epochs that metrics.csv has and W&B has not."""
+        written = self.folder.metrics_written
+        if written == self.seen or not self.tracker.running:
+            return
+        self.seen = written
+        for row in self.folder.read_epochs()[self.shown :]:
+            epoch = self.shown = row["epoch"]
+            if epoch in self.pictures:
+                held_out, points_px = self.run.held_out_rows(self.fold), self.pictures.pop(epoch)
+                shown = choose_faces(held_out)
+                show_faces(self.tracker, self.run, held_out[shown], points_px[shown], epoch)
+            self.tracker.log(collect_epoch_values(row), epoch)
 
 
 def list_tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
@@ -99,7 +129,7 @@ def choose_faces(held_out: np.ndarray) -> np.ndarray:
 
 def show_faces(tracker: Tracker, run: Run, rows: Sequence[int], points_px: np.ndarray, step: int) -> None:
     """These rows of the run's faces with truth and prediction (n, k, 2) drawn in."""
-    if tracker.running:
+    if tracker.takes_pictures:
         pictures = [(draw_crop(run, row, points), run.faces.pictures[row]) for row, points in zip(rows, points_px, strict=True)]
         tracker.show(
             lambda wandb: {"held_out_faces": [wandb.Image(picture, caption=caption) for picture, caption in pictures]}, step
@@ -116,13 +146,14 @@ def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray
     curve = build_cumulative_table(face_nme(points_px, held_out))
     regions = pandas.DataFrame(region_nme(points_px, held_out).items(), columns=["region", "NME %"])
 
+    def draw(wandb: Any, i: int) -> Any:
+        face = draw_crop(run, rows[i], points_px[i], TABLE_WIDTH)
+        return wandb.Image(face, file_type="jpg", caption=run.faces.pictures[rows[i]])
+
     def build(wandb: Any) -> dict:
-        pictures = [
-            wandb.Image(draw_crop(run, rows[i], points_px[i], TABLE_WIDTH), file_type="jpg", caption=run.faces.pictures[rows[i]])
-            for i in table.index
-        ]
+        faces = table.assign(face=[draw(wandb, i) for i in table.index]) if tracker.takes_pictures else table
         shown = {
-            "oof_faces": wandb.Table(dataframe=table.assign(face=pictures)),
+            "oof_faces": wandb.Table(dataframe=faces),
             "oof_cumulative_error": wandb.plot.line(
                 wandb.Table(dataframe=curve), *curve.columns, title="Faces with at most this error, out of fold"
             ),
@@ -170,20 +201,23 @@ def summarise(tracker: Tracker, points_px: np.ndarray, faces: Faces, **more: flo
 
 
 def log_model(tracker: Tracker, places: Places, fold: FoldFolder, figures: dict, *, used: bool = False) -> None:
-    """The model that a fold ended with, as what the fold made or, `used`, as what something is made from; not copied, because
-    it does not change any more."""
+    """The model that a fold ended with, and the config and the split that it was trained with, as what the fold made or, `used`,
+    as what something is made from; not copied, because it does not change any more."""
     if tracker.running:
-        name = f"{fold.path.parent.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
+        run = RunFolder(fold.path.parent)
+        name = f"{run.path.relative_to(places.runs).as_posix()}-{fold.path.name}"  # parts have folders of their own
         metadata = {"checkpoint": places.relative(fold.checkpoint), "sha256": file_sha256(fold.checkpoint), **figures}
-        tracker.artifact(name, "model", [fold.checkpoint], metadata, used=used)
+        tracker.artifact(Artifact(name, "model", [fold.checkpoint, run.config_file, run.split_file], metadata), used=used)
 
 
-def log_submission(tracker: Tracker, name: str, csv: Path, record: Provenance) -> None:
-    """A competition file with its record, and in the metadata the models that it was made from."""
+def log_submission(tracker: Tracker, csv: Path, record: Provenance, *, best: bool = False, used: bool = False) -> None:
+    """A competition file with its record, as a version of one artifact, named as its experiment and, where it is the best one so
+    far, `best`; in the metadata the models that it was made from."""
     models = [
         {"checkpoint": fold.checkpoint, "sha256": fold.sha256, "weight": experiment.weight}
         for experiment in record.experiments
         for fold in experiment.folds
     ]
     metadata = {"sha256": record.sha256, "faces": record.faces, "oof": record.oof.model_dump(), "made_from": models}
-    tracker.artifact(f"{name}-csv", "submission", [csv, record_path(csv)], metadata)
+    aliases = [csv.stem, *(["best"] if best else [])]
+    tracker.artifact(Artifact("competition-file", "submission", [csv, record_path(csv)], metadata, aliases), used=used)

@@ -7,6 +7,7 @@ from pathlib import Path
 from foldmark.core.errors import UserError
 
 # Taken by Foldmark's own files in runs/ and submissions/.
+FROM_WANDB = "wandb:"  # train.start: a model kept in W&B
 RESERVED = {"check", "compare", "ledger", "readme"}
 
 
@@ -63,6 +64,12 @@ class Places:
 
     def run(self, name: str) -> Path:
         return self.runs / name
+
+    def start(self, start: str) -> Path:
+        """The run folder that train.start names: of a run, or of the copy of one from W&B."""
+        if start.startswith(FROM_WANDB):
+            return self.cache / "starts" / start.removeprefix(FROM_WANDB).replace(":", "-")
+        return self.run(start)
 
     def csv(self, name: str) -> Path:
         """The competition file of an experiment."""

@@ -104,7 +104,7 @@ def pick_faces(data: Data, config: Config) -> Faces:
 def find_start(places: Places, start: str, faces: Faces, folds: np.ndarray) -> RunFolder:
     """The run folder of `start`, which train.start names. Raises UserError if it has no finished fold, or holds out other faces
     than `folds` (n,) does."""
-    folder = RunFolder(places.run(start))
+    folder = RunFolder(places.start(start))
     if not folder.finished:
         raise UserError(f"train.start: {folder.path} has no finished fold; train it first, with the same DATA_ROOT.")
     if not np.array_equal(read_split(folder.split_file, faces), folds):

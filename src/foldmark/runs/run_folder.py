@@ -11,6 +11,7 @@ fold0/oof.npz        out-of-fold (OOF) predictions: pictures (n,), boxes_px (n, 
 fold0/summary.json   the fold's figures; a fold is finished when this file is there
 """
 
+import csv
 import io
 import json
 import os
@@ -89,6 +90,23 @@ class FoldFolder:
         except (OSError, ValueError):
             pass
         raise UserError(f"{self.metrics_file}: is missing or damaged; run make train again, which writes it again.")
+
+    @property
+    def metrics_written(self) -> int:
+        """When metrics.csv was written, in ns; 0 where there is none."""
+        try:
+            return self.metrics_file.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def read_epochs(self) -> list[dict]:
+        """The rows of metrics.csv to the last bit, None for what was not measured; none where it is missing or damaged."""
+        try:
+            rows = list(csv.DictReader(read_text(self.metrics_file).splitlines()))
+            values = [{key: float(text) if text else None for key, text in row.items()} for row in rows]
+            return [{**row, "epoch": int(row["epoch"] or 0)} for row in values]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def best_epoch(self) -> tuple[int, float]:
         """The epoch with the lowest held-out NME, and that NME in percent. No model of it is kept: chosen on the held-out faces,

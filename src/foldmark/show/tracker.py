@@ -9,22 +9,30 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import read_kept, write_text
 from foldmark.show.terminal import plain_text
+from foldmark.show.wandb_calls import (
+    NETWORK_LIMIT,
+    call_with_limit,
+    is_set,
+    mark_uploaded,
+    read_last_step,
+    shorten_error,
+    stay_in_this_folder,
+    tear_down,
+)
 
 PROJECT = "foldmark"
 ID_FILE = "wandb_id.txt"
 
 # Seconds. A start takes about two and a call milliseconds; only a hanging service or network reaches these.
-START_LIMIT, NETWORK_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 15, 60
+START_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 60
+FLUSH_EVERY = 1.0  # to this disk, which is all that a killed process leaves
 UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
 
@@ -41,19 +49,37 @@ class RunInfo:
     tags: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """Files that a run makes: a version of the artifact of that name, with other names for this version."""
+
+    name: str
+    kind: str
+    files: Sequence[Path]
+    metadata: dict
+    aliases: Sequence[str] = ()
+
+
 class Tracker:
     """One W&B run to log to; a context manager that finishes it. Without a run it does nothing."""
 
     def __init__(self, run: Any = None) -> None:
         self._run = run
+        self._last_step = -1
 
     @property
     def running(self) -> bool:
-        """Whether there is a run, so that pictures are worth drawing."""
+        """Whether there is a run, so that what it shows is worth making."""
         return self._run is not None
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether there is a run that pictures of faces may go into: WANDB_PICTURES=0 keeps them out."""
+        return self.running and is_set("WANDB_PICTURES", default=True)
+
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
-        """Numbers of one step, None for the next one. W&B drops a step lower than the run's last one."""
+        """Numbers of one step, None for the next one. Of a resumed online run, W&B drops the steps that its service has."""
+        self._last_step = self._last_step if step is None else step
         self._call(lambda run: run.log(values, step=step))
 
     def show(self, build: Callable[[Any], dict[str, Any]], step: int | None = None, seconds: float = CALL_LIMIT) -> None:
@@ -66,28 +92,28 @@ class Tracker:
 
         self._call(send, seconds)
 
-    def artifact(self, name: str, kind: str, files: Sequence[Path], metadata: dict, *, used: bool = False) -> None:
-        """A version of the artifact `name` that this run made or, if `used`, was made from.
+    def artifact(self, made: Artifact, *, used: bool = False) -> None:
+        """A version of an artifact that this run made or, if `used`, was made from.
 
-        W&B knows versions by their content, so a file that another run logged is that run's version again. Uses are recorded
-        online only: offline, name them in the metadata of what is made. Models do not change, so they are not copied until they
-        are uploaded.
+        W&B knows versions by their content, so a file that another run logged is that run's version again. Models do not change,
+        so they are not copied until they are uploaded.
         """
 
         def send(run: Any) -> None:
             import wandb
 
-            if used and run.offline:
-                return
-            artifact = wandb.Artifact(_allowed(name), type=kind, metadata=metadata)
-            for path in files:
+            artifact = wandb.Artifact(_allowed(made.name), type=made.kind, metadata=made.metadata)
+            for path in made.files:
                 # Relative, so that the folder may move before the upload, and its place stays the user's own.
                 path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-                artifact.add_file(str(path), policy="immutable" if kind == "model" else "mutable", skip_cache=True)
-            if used:
+                artifact.add_file(str(path), policy="immutable" if made.kind == "model" else "mutable", skip_cache=True)
+            if used and run.offline:
+                # As use_artifact does, which refuses offline; the upload then records the use.
+                run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
+            elif used:
                 run.use_artifact(artifact)
             else:
-                run.log_artifact(artifact)
+                run.log_artifact(artifact, aliases=["latest", *made.aliases])
 
         self._call(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
 
@@ -95,15 +121,33 @@ class Tracker:
         """The figures that stand for the whole run."""
         self._call(lambda run: run.summary.update(values))
 
+    def alert(self, title: str, text: str, *, error: bool = False) -> None:
+        """Have W&B notify the user, who asks for it with WANDB_ALERTS=1. Not offline: it would come days late."""
+
+        def send(run: Any) -> None:
+            if not run.offline:
+                run.alert(title, text.replace(f"{Path.cwd()}{os.sep}", ""), level="ERROR" if error else "INFO")
+
+        if is_set("WANDB_ALERTS", default=False):
+            self._call(send)
+
     def finish(self, failed: bool = False) -> None:
-        limit = FINISH_LIMIT if self._run is None or self._run.offline else UPLOAD_LIMIT + FINISH_LIMIT
-        self._call(lambda run: run.finish(exit_code=int(failed)), limit)
+        """End the run. What an online run could not send in time stays on this disk, for `make sync`."""
+        run = self._run
+        if run is None:
+            return
+        if run.offline:
+            self._call(lambda run: run.finish(exit_code=int(failed)), FINISH_LIMIT)
+        else:
+            self._call(lambda run: finish_online(run, failed, self._last_step), UPLOAD_LIMIT + FINISH_LIMIT)
         self._run = None
 
     def __enter__(self) -> "Tracker":
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, *_: object) -> None:
+        if isinstance(error, UserError) and self._run is not None:
+            self.alert(f"{self._run.name} has stopped", str(error), error=True)
         self.finish(failed=kind is not None)
 
     def _call(self, call: Callable[[Any], Any], seconds: float = CALL_LIMIT) -> None:
@@ -128,6 +172,8 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
         mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)  # W&B's older names
     if mode not in ("offline", "online", "disabled"):
         raise UserError(f"WANDB_MODE={mode}: no such mode; use offline, online or disabled.")
+    # A typing error must not wait for the first picture.
+    is_set("WANDB_PICTURES", default=True), is_set("WANDB_ALERTS", default=False)
     if mode == "disabled":
         return Tracker()
     stay_in_this_folder()
@@ -137,19 +183,21 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
                 return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "online")))
             except Exception as error:
                 _warn(f"W&B: {run.name} stays offline ({shorten_error(error)}); `make sync` uploads it later.")
-                _tear_down()  # or its service would still hold the run's id
+                tear_down()  # or its service would still hold the run's id
         return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "offline")))
     except Exception as error:
         _go_on_without(error)
         return Tracker()
 
 
-def stay_in_this_folder() -> None:
-    """Keep W&B from writing outside wandb/, and from looking up a host name for an offline run. Folders that the user has set
-    are kept. These are relative, so that an experiment's folder can move between training and upload."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_DATA_DIR", "wandb")
-    os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")
+def finish_online(run: Any, failed: bool, last_step: int) -> None:
+    """End an online run and mark it as uploaded. Raises an error where the service has not all steps of its history: W&B itself
+    may end in silence."""
+    file = Path(run.settings.sync_file)
+    run.finish(exit_code=int(failed))
+    if read_last_step(run.path) < last_step:
+        raise ConnectionError("not all of it arrived")
+    mark_uploaded(file)
 
 
 def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
@@ -161,11 +209,14 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
         raise ConnectionError("not logged in, `wandb login` does that")
     settings = wandb.Settings(
         silent=True,
+        reinit="create_new",  # else a run that hangs stands in the way of the next one
         console="off",
         save_code=False,
         disable_git=True,
         init_timeout=NETWORK_LIMIT,
         finish_timeout=FINISH_LIMIT / 2 if mode == "offline" else UPLOAD_LIMIT,
+        finish_timeout_raises=True,
+        x_transaction_log_flush_interval=FLUSH_EVERY,
         # A run may be shown to others: it holds neither the machine's name nor its paths.
         host="",
         program="foldmark",
@@ -178,7 +229,7 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
         project=PROJECT,
         dir=".",
         mode=mode,
-        id=_run_id(run.folder, run.name),
+        id=_run_id(run),
         resume="allow",
         settings=settings,
         group=run.experiment,
@@ -190,13 +241,15 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
     )
 
 
-def _run_id(folder: Path, name: str) -> str:
-    """The id kept in `folder`, new at the first start. It begins with the run's name, because the dashboard lists ids."""
-    path = folder / ID_FILE
+def _run_id(run: RunInfo) -> str:
+    """The id kept in the run's folder, new at the first start. It begins with what tells the run from others of its experiment,
+    because the dashboard lists ids and cuts them off."""
+    path = run.folder / ID_FILE
     kept = read_kept(path, lambda content: content.decode().strip()) or ""
     if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
         return kept
-    new = f"{_allowed(name)[:80]}-{secrets.token_hex(3)}"
+    own = run.name.removeprefix(run.experiment).strip("-/")
+    new = f"{_allowed(f'{own}-{run.experiment}')[:80]}-{secrets.token_hex(3)}"
     write_text(path, new + "\n")
     return new
 
@@ -206,40 +259,11 @@ def _allowed(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_.-]", "-", name)
 
 
-def call_with_limit(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of `call`, which runs in a thread. Raises TimeoutError when it takes longer; the thread is left behind."""
-    outcome: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return outcome.result(seconds)
-
-
 def _go_on_without(error: Exception) -> None:
-    _warn(f"W&B: going on without it ({shorten_error(error)}); metrics.csv has everything.")
+    _warn(f"W&B: going on without it ({shorten_error(error)}); metrics.csv has everything, `make sync` uploads the rest.")
     # Else W&B's exit hook prints a traceback, or waits for a dead service, when the process ends.
-    _tear_down()
-
-
-def _tear_down() -> None:
-    def tear_down() -> None:
-        import wandb
-
-        wandb.teardown()
-
-    with suppress(Exception):
-        call_with_limit(5, tear_down)
+    tear_down()
 
 
 def _warn(text: str) -> None:
     print(plain_text(text), file=sys.stderr)
-
-
-def shorten_error(error: Exception) -> str:
-    """An error's message on one line, cut to 120 characters."""
-    return " ".join(str(error).split())[:120] or type(error).__name__

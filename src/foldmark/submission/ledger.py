@@ -49,6 +49,14 @@ class Ledger:
     def row(self, csv_file: Path) -> Row | None:
         return next((row for row in self.rows if row["file"] == csv_file.name), None)
 
+    def is_best(self, csv_file: Path) -> bool:
+        """Whether no file for as many faces has a lower OOF NME."""
+        own = self.row(csv_file)
+        if own is None or not own["oof_nme"]:
+            return False
+        nmes = [float(row["oof_nme"]) for row in self.rows if row["oof_nme"] and row["faces"] == own["faces"]]
+        return float(own["oof_nme"]) <= min(nmes)
+
     @property
     def scored(self) -> list[Row]:
         """The rows with all figures and a leaderboard score."""

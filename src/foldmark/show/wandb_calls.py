@@ -1,0 +1,83 @@
+"""Calls to W&B and its service that cannot take longer than their limit, and how it is set up."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from foldmark.core.errors import UserError
+
+NETWORK_LIMIT = 15  # seconds; only a hanging service or network reaches it
+
+
+def call_with_limit(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of `call`, which runs in a thread. Raises TimeoutError when it takes longer; the thread is left behind."""
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return outcome.result(seconds)
+
+
+def tear_down() -> None:
+    """End W&B's own process: else its exit hook prints a traceback, or waits for a dead service."""
+
+    def work() -> None:
+        import wandb
+
+        wandb.teardown()
+
+    with suppress(Exception):
+        call_with_limit(5, work)
+
+
+def stay_in_this_folder() -> None:
+    """Keep W&B from writing outside wandb/, and from looking up a host name for an offline run. Folders that the user has set
+    are kept. These are relative, so that an experiment's folder can move between training and upload."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_DATA_DIR", "wandb")
+    os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")
+
+
+def is_set(variable: str, *, default: bool) -> bool:
+    """An environment variable that is 1 or 0. Raises UserError for anything else."""
+    value = os.environ.get(variable) or str(int(default))
+    if value not in ("0", "1"):
+        raise UserError(f"{variable}={value}: is 0 or 1.")
+    return value == "1"
+
+
+def read_last_step(path: str) -> int:
+    """The last step that the service has of the history of the run entity/project/id, -1 for a run that it does not know.
+    Raises an error of W&B's where the service does not answer."""
+    import wandb
+
+    try:
+        return int(wandb.Api(timeout=NETWORK_LIMIT - 5).run(path).lastHistoryStep)
+    except wandb.errors.CommError as error:
+        if "Could not find run" in str(error):
+            return -1
+        raise
+
+
+def mark_uploaded(file: Path) -> None:
+    """Mark a run's file as W&B does."""
+    file.with_name(f"{file.name}.synced").touch()
+
+
+def is_uploaded(file: Path) -> bool:
+    """Whether a run's file is marked as uploaded."""
+    return file.with_name(f"{file.name}.synced").exists()
+
+
+def shorten_error(error: Exception) -> str:
+    """An error's message on one line, cut to 120 characters."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

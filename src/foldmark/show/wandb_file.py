@@ -1,0 +1,110 @@
+"""The file of a W&B run on this disk: what is in it, and a copy of it with just what the service lacks.
+
+W&B's own upload sends a whole file again after an interruption, and numbers the steps that are there already anew. The format is
+LevelDB's log: blocks of 32 KB with checked pieces of records, after a header of 7 bytes.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foldmark.core.files import MEGABYTE, read_bytes, write_bytes
+
+HEADER = b":W&B\xe1\xbe\x00"
+BLOCK, PIECE = 32 * 1024, struct.Struct("<IHB")  # a piece: checksum, length, kind
+WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def read_records(file: Path) -> list[Any]:
+    """The records of a run's file, W&B's protobuf messages, to its end or to where it is torn. Raises ValueError for a file of
+    another format, OSError for one that cannot be read."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    content = read_bytes(file, 4096 * MEGABYTE)
+    if content[: len(HEADER)] != HEADER:
+        raise ValueError(f"{file}: not a file of this version of W&B")
+    return [Record.FromString(record) for record in _split(content)]
+
+
+def write_records(file: Path, records: list[Any]) -> None:
+    content = bytearray(HEADER)
+    for number, record in enumerate(records, 1):
+        record.num = number
+        _append(content, record.SerializeToString())
+    write_bytes(file, memoryview(content))
+
+
+def has_ended(records: list[Any]) -> bool:
+    """Whether the run came to an end, good or bad."""
+    return any(record.WhichOneof("record_type") == "exit" for record in records)
+
+
+def find_last_step(records: list[Any]) -> int:
+    """The highest step of the run's history, -1 without any."""
+    return max((record.history.step.num for record in records if record.HasField("history")), default=-1)
+
+
+def select_missing(records: list[Any], done: int, rows: dict[int, dict[str, Any]]) -> list[Any]:
+    """The records without the history up to step `done`, which the service has, and with these rows of values by their step where
+    the history lacks them. In the order of the steps."""
+    steps = {record.history.step.num for record in records if record.HasField("history")}
+    lacking = sorted(step for step in rows if step > done and step not in steps)
+    selected = []
+    for record in records:
+        is_history = record.HasField("history")
+        if is_history and record.history.step.num <= done:
+            continue
+        if is_history or record.HasField("exit"):
+            while lacking and (not is_history or lacking[0] < record.history.step.num):
+                selected += _make_history(lacking[0], rows[lacking.pop(0)])
+        selected.append(record)
+    for step in lacking:
+        selected += _make_history(step, rows[step])
+    return selected
+
+
+def _make_history(step: int, values: dict[str, Any]) -> list[Any]:
+    """A line of the history, and its part in the summary."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    history, summary = Record(), Record()
+    history.history.step.num = step
+    for key, value in {**values, "_step": step}.items():
+        for items in (history.history.item, summary.summary.update):
+            item = items.add()
+            item.nested_key.append(key)
+            item.value_json = json.dumps(value)
+    return [summary, history]
+
+
+def _split(content: bytes) -> Iterator[bytes]:
+    at, parts = len(HEADER), list[bytes]()
+    while at + PIECE.size <= len(content):
+        left = BLOCK - at % BLOCK
+        if left < PIECE.size:
+            at += left
+            continue
+        checksum, length, kind = PIECE.unpack_from(content, at)
+        part = content[at + PIECE.size : at + PIECE.size + length]
+        if len(part) < length or zlib.crc32(bytes([kind]) + part) != checksum:
+            return
+        at += PIECE.size + length
+        parts = [part] if kind in (WHOLE, FIRST) else [*parts, part]
+        if kind in (WHOLE, LAST):
+            yield b"".join(parts)
+
+
+def _append(content: bytearray, record: bytes) -> None:
+    first = True
+    while first or record:
+        left = BLOCK - len(content) % BLOCK
+        if left < PIECE.size:
+            content += bytes(left)
+            continue
+        part, record = record[: left - PIECE.size], record[left - PIECE.size :]
+        kind = (WHOLE if first else LAST) if not record else (FIRST if first else MIDDLE)
+        content += PIECE.pack(zlib.crc32(bytes([kind]) + part), len(part), kind) + part
+        first = False

@@ -1,0 +1,409 @@
+"""What arrives at W&B's service, by its own client: online, after kills, by `sync`, and with a service in trouble.
+
+FOLDMARK_KILLS=30 kills that often, in the middle of training or of an upload; `make soak` does.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pandas
+import pytest
+
+from foldmark.core.metrics import region_nme
+from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.report.wandb import collect_epoch_values
+from foldmark.runs.run_folder import FoldFolder
+from tests.commandline import fork_process
+from tests.conftest import REPOSITORY, assert_refused
+from tests.wandb_service import Run, Service, Trouble, serving, wait_for
+
+SOURCE = REPOSITORY / "src"
+KILLS = int(os.environ.get("FOLDMARK_KILLS", "0"))
+TINY = (
+    "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=4 train.batch=8 train.lr=1e-4 "
+    "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1"
+)
+NOTES = 'it\'s "a" `try`\nsecond line \N{GRINNING FACE}'
+# Commands in one process, because importing torch takes longer than all of them.
+COMMANDS = """
+import sys
+from foldmark.cli import main
+commands, *options = sys.argv[1:]
+for command in commands.split():
+    sys.argv = ["foldmark", command, *options]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def client(folder: Path, service: Service, code: str, *arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code as a user of the service, in a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "FOLDMARK_"))}
+    environment = kept | {"PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment | changes
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def sync(folder: Path, service: Service, **changes: str) -> subprocess.CompletedProcess[str]:
+    return client(folder, service, "from foldmark.cli import main; main()", "sync", **changes)
+
+
+def rows_of(run: Run) -> list[dict]:
+    """The lines of a run's history that are epochs."""
+    return [line for line in run.history if "epoch" in line]
+
+
+def assert_whole(run: Run, fold: Path) -> None:
+    """Each epoch of the fold's metrics.csv arrived once, in order, with the same figures; and a finished fold's summary."""
+    folder = FoldFolder(fold)
+    expected = [collect_epoch_values(row) for row in folder.read_epochs()]
+    got = rows_of(run)
+    assert [row["epoch"] for row in got] == [row["epoch"] for row in expected]
+    assert [row["_step"] for row in got] == [row["epoch"] for row in expected]
+    for one, other in zip(got, expected, strict=True):
+        assert {key: one[key] for key in other} == other
+    if folder.finished:
+        assert run.summary["oof_nme"] == folder.require_summary()["nme"]
+        assert run.summary["epoch"] == len(expected)
+        assert (run.ended, run.exit_code) == (True, 0)
+
+
+@pytest.fixture(scope="session")
+def service():
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def online(service, synthetic_root, tmp_path_factory) -> Path:
+    """A folder in which a small experiment "a" was trained, ensembled and submitted online."""
+    folder = tmp_path_factory.mktemp("online")
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    options = ["--name", "a", "--device", "cpu", "--set", TINY, "--data-root", synthetic_root, "--notes", NOTES]
+    done = client(folder, service, COMMANDS, "train csv submit", *options, "--wandb", "online", WANDB_ALERTS="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(online, service) -> dict[str, Run]:
+    return {run.name: run for run in service.runs.values() if run.about["groupName"] == "a"}
+
+
+def read_table(run: Run, key: str) -> pandas.DataFrame:
+    """The table as its artifact has it."""
+    (stored,) = [one.files[f"{key}.table.json"] for one in run.made if f"{key}.table.json" in one.files]
+    content = json.loads(stored)
+    return pandas.DataFrame(content["data"], columns=content["columns"])
+
+
+def test_runs_arrive_in_their_group_by_job_with_names_tags_notes_and_config(runs):
+    jobs = {"a-fold0": "train", "a-fold1": "train", "a-ensemble": "ensemble", "a-submit": "submit"}
+    assert {name: run.about["jobType"] for name, run in runs.items()} == jobs
+    for run in runs.values():
+        assert run.about["notes"] == NOTES
+        assert run.about["tags"] == ["ibug", "synthetic faces", "cnn", "flat head"]
+        assert (run.ended, run.exit_code) == (True, 0)
+    assert runs["a-fold1"].config["fold"] == 1
+    assert runs["a-fold1"].config["train"]["epochs"] == 4
+    # The fold comes first, where lists cut ids off.
+    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["fold0", "fold1"]
+
+
+def test_the_curves_are_those_of_metrics_csv_and_twelve_faces_have_their_names(runs, online, synthetic_root):
+    for fold in (0, 1):
+        run = runs[f"a-fold{fold}"]
+        assert_whole(run, online / f"runs/a/fold{fold}")
+        shown = [line["held_out_faces"] for line in run.history if "held_out_faces" in line]
+        assert shown
+        for faces in shown:
+            assert len(faces["captions"]) == len(faces["filenames"]) == 12
+            assert faces["captions"] == shown[0]["captions"]
+            assert all(run.files[name].startswith(b"\x89PNG") for name in faces["filenames"])
+
+
+def test_the_figures_tables_and_charts_arrive(runs, online, synthetic_root):
+    faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
+    stored = json.loads((online / "runs/a/fold0/summary.json").read_text())
+    run = runs["a-fold0"]
+    assert (run.summary["oof_mae_px"], run.summary["seconds"]) == (stored["mae_px"], stored["seconds"])
+    table = read_table(run, "oof_faces")
+    assert table["NME %"].is_monotonic_decreasing
+    rows, points_px, _ = FoldFolder(online / "runs/a/fold0").read_oof(faces)
+    assert sorted(table["picture"]) == sorted(faces.pictures[row] for row in rows)
+    run = runs["a-ensemble"]
+    assert len(read_table(run, "oof_faces")) == len(faces)
+    assert read_table(run, "oof_cumulative_error_table")["faces %"].is_monotonic_increasing
+    regions = read_table(run, "oof_error_per_region_table").set_index("region")["NME %"]
+    assert run.summary["region/jaw"] == pytest.approx(regions["jaw"])
+    assert set(region_nme(points_px, faces.take(rows))) == set(regions.index)
+    (name,) = [name for name in run.files if "oof_reliability" in name]
+    assert run.files[name] == (online / "submissions/a-reliability.png").read_bytes()
+
+
+def test_checkpoints_are_committed_and_the_lineage_is_whole(service, runs, online):
+    folds = []
+    for fold in (0, 1):
+        (model,) = [one for one in runs[f"a-fold{fold}"].made if one.type == "model"]
+        assert (model.name, model.version, model.committed, model.aliases) == (f"a-fold{fold}", 0, True, {"latest"})
+        assert model.files["last.pt"] == (online / f"runs/a/fold{fold}/last.pt").read_bytes()
+        stored = json.loads((online / f"runs/a/fold{fold}/summary.json").read_text())
+        assert model.metadata["nme"] == stored["nme"]
+        folds.append(model)
+    ensemble, submit = runs["a-ensemble"], runs["a-submit"]
+    assert ensemble.used == folds
+    (file,) = [one for one in ensemble.made if one.type == "submission"]
+    assert file.aliases == {"latest", "a", "best"}
+    assert file.files["a.csv"] == (online / "submissions/a.csv").read_bytes()
+    assert submit.used == [file]
+    assert all(one.committed for run in runs.values() for one in run.made)
+
+
+def test_a_finished_fold_alerts_who_asks_for_it(runs, online):
+    (alert,) = runs["a-fold0"].alerts
+    assert alert["title"] == "a-fold0 is finished"
+    assert "NME" in alert["text"]
+
+
+def test_an_online_run_that_arrived_is_not_sent_again(service, online):
+    before = len(service.requests)
+    done = sync(online, service)
+    assert (done.returncode, "nothing to do" in done.stdout) == (0, True), done.stderr
+    assert not [request for request in service.requests[before:] if "file_stream" in request]
+
+
+def test_a_model_starts_from_an_artifact_and_refuses_one_that_was_changed(service, online, synthetic_root, tmp_path):
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    options = ["--name", "b", "--device", "cpu", "--data-root", synthetic_root, "--wandb", "disabled", "--set"]
+    start = f"{TINY} train.epochs=1 train.start=wandb:a:v0"
+    split = f"folds.file={online}/runs/a/split.csv"
+    model = service.artifact("a-fold1", "v0")
+    good = model.files["last.pt"]
+    model.files["last.pt"] = good[:-1] + b"?"
+    for name, words in (("a:v0", "not the checkpoint"), ("nothing", "no model"), ("no name", "write wandb:NAME")):
+        fetch = f"from foldmark.commands.wandb_runs import *; fetch_start(Places(Path('.')), 'wandb:{name}')"
+        assert words in client(tmp_path, service, fetch).stderr
+    model.files["last.pt"] = good
+    done = client(tmp_path, service, COMMANDS, "train", *options, f"{start} {split}")
+    assert done.returncode == 0, done.stderr
+    assert "2 folds from W&B" in done.stdout
+    assert (tmp_path / "cache/starts/a-v0/fold1/last.pt").read_bytes() == good
+
+
+def test_pictures_stay_here_where_the_user_says_so(service, synthetic_root, tmp_path):
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    options = ["--name", "private", "--device", "cpu", "--set", TINY.replace("epochs=4", "epochs=1"), "--wandb", "online"]
+    options += ["--folds", "0", "--data-root", synthetic_root]
+    done = client(tmp_path, service, COMMANDS, "train", *options, WANDB_PICTURES="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    run = service.run("private-fold0")
+    assert_whole(run, tmp_path / "runs/private/fold0")
+    files = [*run.files, *(name for one in run.made for name in one.files)]
+    assert not [name for name in files if name.endswith((".png", ".jpg"))]
+    assert "face" not in read_table(run, "oof_faces")
+    start = "from foldmark.show.tracker import *; start(RunInfo('e', 'n', 'train', {}, Path('n')))"
+    assert "WANDB_PICTURES=no: is 0 or 1" in client(tmp_path, service, start, WANDB_PICTURES="no").stderr
+
+
+class Training:
+    """The training of fold 0 of an experiment, in pieces."""
+
+    def __init__(self, folder: Path, service: Service, data: Path, name: str) -> None:
+        self.folder, self.service, self.name = folder, service, name
+        self.fold = folder / f"runs/{name}/fold0"
+        self.options = ["--name", name, "--device", "cpu", "--folds", "0", "--data-root", data]
+        self.options += ["--set", f"{TINY} train.epochs=12"]
+
+    def go_on(self, mode: str, until: Callable[[], bool] | None = None) -> bool:
+        """Train online or offline, to the end or to where it is so, when it is killed; whether it came to the end."""
+        changes = self.service.environment | {"WANDB_MODE": mode, "HOME": str(self.folder)}
+        process = fork_process(self.folder, self.folder / "said.txt", "train", *self.options, **changes)
+        while until and process.is_alive() and not until():
+            time.sleep(0.01)
+        if until:
+            process.kill()
+        process.join(200)
+        assert process.exitcode in (0, -signal.SIGKILL), (self.folder / "said.txt").read_text()
+        return process.exitcode == 0
+
+    def has(self, epochs: int) -> bool:
+        return len(FoldFolder(self.fold).read_epochs()) >= epochs
+
+    @property
+    def run(self) -> Run:
+        return self.service.run(f"{self.name}-fold0")
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Path:
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    return tmp_path
+
+
+def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(service, workplace, synthetic_root):
+    training = Training(workplace, service, synthetic_root, "killed")
+    training.go_on("online", lambda: training.has(2))
+    training.go_on("offline", lambda: training.has(5))
+    done = sync(workplace, service)
+    assert done.returncode == 0, done.stderr
+    assert_whole(training.run, training.fold)
+    training.go_on("online", lambda: training.has(7))
+    training.go_on("offline", lambda: training.has(8))
+    assert training.go_on("offline")
+    # Killed when the service has a part of it.
+    service.troubles = [Trouble("hang", "PUT .*media")]
+    upload = start_sync(workplace, service)
+    wait_for(lambda: len(rows_of(training.run)) == 12)
+    os.killpg(upload.pid, signal.SIGKILL)
+    upload.wait()
+    service.troubles = []
+    done = sync(workplace, service)
+    assert done.returncode == 0, done.stderr
+    assert_whole(training.run, training.fold)
+    assert [one.committed for one in training.run.made if one.type == "model"] == [True]
+    assert training.run.summary["oof_faces"]["_type"] == "table-file"
+    assert training.run.summary["oof_faces"]["path"] in training.run.files
+    assert "nothing to do" in sync(workplace, service).stdout
+
+
+def start_sync(folder: Path, service: Service) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment
+    command = [sys.executable, "-c", "from foldmark.cli import main; main()", "sync"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
+
+
+@pytest.mark.skipif(not KILLS, reason="FOLDMARK_KILLS is not set")
+def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthetic_root):
+    seed = random.randrange(10**6)
+    chance, kills, experiments = random.Random(seed), 0, 0
+    while kills < KILLS:
+        training = Training(workplace, service, synthetic_root, f"soak{experiments}")
+        experiments += 1
+        finished = False
+        while not finished:
+            mode, epochs, later = chance.choice(["online", "offline"]), chance.randint(1, 12), chance.choice([0, 0.3, 1, 3])
+            done = training.has(epochs)
+
+            def is_time(epochs: int = epochs, later: float = later, training: Training = training) -> bool:
+                if training.has(epochs):
+                    time.sleep(later)
+                return training.has(epochs)
+
+            finished = training.go_on(mode, None if done or kills >= KILLS else is_time)
+            kills += not finished
+            if chance.random() < 0.3:
+                upload = start_sync(workplace, service)
+                time.sleep(chance.uniform(0.5, 6))
+                with suppress(ProcessLookupError):
+                    os.killpg(upload.pid, signal.SIGKILL)
+                    kills += upload.wait() != 0
+            done = sync(workplace, service)
+            story = f"seed {seed}, {training.name}, after {kills} kills: {done.stderr}"
+            assert done.returncode == 0, story
+            if training.has(1):
+                assert_whole(training.run, training.fold)
+
+
+# Three folds' worth of what training tells W&B, without training.
+FOLDS = """
+import sys, time
+from pathlib import Path
+import foldmark.show.tracker as tracker
+from foldmark.report.wandb import collect_epoch_values
+from foldmark.runs.run_folder import FoldFolder
+tracker.NETWORK_LIMIT = tracker.CALL_LIMIT = 4
+tracker.UPLOAD_LIMIT, tracker.FINISH_LIMIT = 6, 3
+name, *modes = sys.argv[1:]
+for number, mode in enumerate(modes):
+    fold, began = FoldFolder(Path(f"runs/{name}/fold{number}")), time.monotonic()
+    with tracker.start(tracker.RunInfo(name, f"{name}-fold{number}", "train", {}, fold.path), mode) as run:
+        for row in fold.read_epochs():
+            run.log(collect_epoch_values(row), row["epoch"])
+        run.summary({"oof_nme": 5.0})
+    print(number, time.monotonic() - began)
+"""
+
+
+def write_epochs(run: Path, folds: int) -> None:
+    """What folds of three epochs leave, as far as W&B is concerned."""
+    for number in range(folds):
+        (run / f"fold{number}").mkdir(parents=True)
+        rows = [f"{epoch},{1 / epoch},{10 / (epoch + number)}" for epoch in (1, 2, 3)]
+        (run / f"fold{number}/metrics.csv").write_text("\n".join(["epoch,loss,nme", *rows, ""]))
+
+
+@pytest.fixture
+def troubled():
+    """A service of its own, so that its troubles stay there."""
+    with serving() as one:
+        yield one
+
+
+def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled, tmp_path):
+    kinds = ["500", "429", "hang", "drop", "413"]
+    write_epochs(tmp_path / "runs/e", len(kinds) + 1)
+    stream = [Trouble(kind, f"fold{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
+    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus fold5")]
+    done = client(tmp_path, troubled, FOLDS, "e", *["online"] * 6)
+    assert done.returncode == 0, done.stderr
+    seconds = [float(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(seconds) == 6
+    assert max(seconds) < 25
+    said = done.stderr.splitlines()
+    assert len(said) == 6, done.stderr
+    assert sum("going on without it" in line for line in said[:5]) == 5
+    assert "e-fold5 stays offline" in said[5]
+    troubled.troubles = []
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    for fold in range(6):
+        run = troubled.run(f"e-fold{fold}")
+        assert_whole(run, tmp_path / f"runs/e/fold{fold}")
+        assert (run.summary["oof_nme"], run.ended) == (5.0, True)
+
+
+def test_answers_that_are_lost_and_a_service_that_comes_back_are_not_even_noticed(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2)
+    troubled.troubles = [Trouble("drop answer", "fold0.*file_stream", 2), Trouble("503", "fold1.*file_stream", 1)]
+    code = FOLDS.replace("FINISH_LIMIT = 6", "FINISH_LIMIT = 40")
+    done = client(tmp_path, troubled, code, "e", "online", "online")
+    assert (done.returncode, done.stderr) == (0, "")
+    for fold in (0, 1):
+        assert_whole(troubled.run(f"e-fold{fold}"), tmp_path / f"runs/e/fold{fold}")
+    assert "nothing to do" in sync(tmp_path, troubled).stdout
+
+
+def test_a_revoked_key_is_said_by_training_and_by_sync(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    keys, troubled.keys = troubled.keys, set()
+    done = client(tmp_path, troubled, FOLDS, "e", "online")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "e-fold0 stays offline" in done.stderr
+    assert_refused(sync(tmp_path, troubled), "login does not work")
+    troubled.keys = keys
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+def test_rows_that_a_killed_process_had_not_given_to_wandb_come_from_metrics_csv(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    code = FOLDS.replace("run.summary(", "time.sleep(2); import os; os._exit(9)  #").replace(
+        "read_epochs():", "read_epochs()[:2]:"
+    )
+    assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
+    (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
+    assert sync(tmp_path, troubled).returncode == 0
+    assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
