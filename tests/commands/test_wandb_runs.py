@@ -118,7 +118,7 @@ def test_runs_arrive_in_their_group_by_job_with_names_tags_notes_and_config(runs
     assert runs["a-fold1"].config["fold"] == 1
     assert runs["a-fold1"].config["train"]["epochs"] == 4
     # The fold comes first, where lists cut ids off.
-    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["fold0", "fold1"]
+    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["f0", "f1"]
 
 
 def test_the_curves_are_those_of_metrics_csv_and_twelve_faces_have_their_names(runs, online, synthetic_root):
@@ -146,6 +146,8 @@ def test_the_figures_tables_and_charts_arrive(runs, online, synthetic_root):
     assert len(read_table(run, "oof_faces")) == len(faces)
     assert read_table(run, "oof_cumulative_error_table")["faces %"].is_monotonic_increasing
     regions = read_table(run, "oof_error_per_region_table").set_index("region")["NME %"]
+    curve = [line["error_curve/faces_percent"] for line in run.history if "error_curve/faces_percent" in line]
+    assert curve == list(read_table(run, "oof_cumulative_error_table")["faces %"])
     assert run.summary["region/jaw"] == pytest.approx(regions["jaw"])
     assert set(region_nme(points_px, faces.take(rows))) == set(regions.index)
     (name,) = [name for name in run.files if "oof_reliability" in name]
@@ -354,8 +356,8 @@ def troubled():
 def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled, tmp_path):
     kinds = ["500", "429", "hang", "drop", "413"]
     write_epochs(tmp_path / "runs/e", len(kinds) + 1)
-    stream = [Trouble(kind, f"fold{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
-    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus fold5")]
+    stream = [Trouble(kind, f"f{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
+    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus f5")]
     done = client(tmp_path, troubled, FOLDS, "e", *["online"] * 6)
     assert done.returncode == 0, done.stderr
     seconds = [float(line.split()[1]) for line in done.stdout.splitlines()]
@@ -376,7 +378,7 @@ def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled,
 
 def test_answers_that_are_lost_and_a_service_that_comes_back_are_not_even_noticed(troubled, tmp_path):
     write_epochs(tmp_path / "runs/e", 2)
-    troubled.troubles = [Trouble("drop answer", "fold0.*file_stream", 2), Trouble("503", "fold1.*file_stream", 1)]
+    troubled.troubles = [Trouble("drop answer", "f0-e.*file_stream", 2), Trouble("503", "f1-e.*file_stream", 1)]
     code = FOLDS.replace("FINISH_LIMIT = 6", "FINISH_LIMIT = 40")
     done = client(tmp_path, troubled, code, "e", "online", "online")
     assert (done.returncode, done.stderr) == (0, "")

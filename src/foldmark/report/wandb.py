@@ -168,6 +168,14 @@ def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray
     tracker.show(build, seconds=30 + len(rows) / FACES_PER_SECOND)
 
 
+def show_error_curve(tracker: Tracker, points_px: np.ndarray, faces: Faces) -> None:
+    """The cumulative error curve of OOF predictions (n, k, 2), a line of the history each, which can be laid over those of other
+    experiments. Its names come before those of the tables, whose numbers of rows would else be the dashboard's first charts."""
+    if tracker.running:
+        for row in build_cumulative_table(face_nme(points_px, faces)).itertuples(index=False):
+            tracker.log({"error_curve/faces_percent": row[1], "error_curve/nme_percent": row[0]})
+
+
 def build_face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:
     """Each face with the set it comes from and its errors, the worst first; the index says which face it is."""
     errors = face_region_nme(points_px, faces)
