@@ -409,3 +409,22 @@ def test_rows_that_a_killed_process_had_not_given_to_wandb_come_from_metrics_csv
     (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
     assert sync(tmp_path, troubled).returncode == 0
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+def test_a_fold_that_stops_alerts_who_asks_for_it_without_this_machines_paths(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    stops = "from foldmark.core.errors import UserError; raise UserError(str(fold.path.absolute()) + ': the loss is nan')  #"
+    done = client(tmp_path, troubled, FOLDS.replace("run.summary(", stops), "e", "online", WANDB_ALERTS="1")
+    assert "UserError" in done.stderr
+    run = troubled.run("e-fold0")
+    (alert,) = run.alerts
+    assert alert == {"title": "e-fold0 has stopped", "text": "runs/e/fold0: the loss is nan", "severity": "ERROR"}
+    assert run.exit_code == 1
+
+
+def test_the_workspace_is_saved_in_the_users_project(troubled, tmp_path):
+    pytest.importorskip("wandb_workspaces", reason="the extra `workspace` is not installed")
+    done = client(tmp_path, troubled, "from foldmark.cli import main; main()", "workspace")
+    assert done.returncode == 0, done.stderr
+    (view,) = troubled.views
+    assert "oof_faces" in json.dumps(view)
