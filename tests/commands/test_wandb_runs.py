@@ -400,13 +400,15 @@ def test_a_revoked_key_is_said_by_training_and_by_sync(troubled, tmp_path):
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
 
 
-def test_rows_that_a_killed_process_had_not_given_to_wandb_come_from_metrics_csv(troubled, tmp_path):
+def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubled, tmp_path):
     write_epochs(tmp_path / "runs/e", 1)
     code = FOLDS.replace("run.summary(", "time.sleep(2); import os; os._exit(9)  #").replace(
         "read_epochs():", "read_epochs()[:2]:"
     )
     assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
     (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
+    figures = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
+    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(figures))
     assert sync(tmp_path, troubled).returncode == 0
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
 

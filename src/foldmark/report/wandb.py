@@ -122,6 +122,12 @@ def collect_epoch_values(row: dict) -> dict[str, float]:
     return values
 
 
+def collect_figures(summary: dict) -> dict[str, float]:
+    """A fold's summary.json under W&B's names, as far as it holds what `summarise` shows."""
+    oof = {f"oof_{key}": summary[key] for key in METRICS if key in summary}
+    return {**oof, **{key: summary[key] for key in ("faces", "seconds", "parameters")}}
+
+
 def choose_faces(held_out: np.ndarray) -> np.ndarray:
     """Which of the held-out faces are shown while a fold trains: the same ones each time."""
     return np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
