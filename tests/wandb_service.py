@@ -229,6 +229,11 @@ class Service:
         self.runs[given["runName"]].alerts.append({key: given[key] for key in ("title", "text", "severity")})
         return {"notifyScriptableRunAlert": {"success": True}}
 
+    def on_UpsertView2(self, given: dict) -> dict:
+        self.views.append(given)
+        view = {"id": f"view{len(self.views)}", **{key: given.get(key) for key in ("name", "displayName", "type", "spec")}}
+        return {"upsertView": {"view": view, "inserted": True}}
+
     def on_CreateArtifact(self, given: dict) -> dict:
         name = given["artifactCollectionName"]
         versions = [one for one in self.artifacts if one.name == name]

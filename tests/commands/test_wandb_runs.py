@@ -118,7 +118,7 @@ def test_runs_arrive_in_their_group_by_job_with_names_tags_notes_and_config(runs
     assert runs["a-fold1"].config["fold"] == 1
     assert runs["a-fold1"].config["train"]["epochs"] == 4
     # The fold comes first, where lists cut ids off.
-    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["fold0", "fold1"]
+    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["f0", "f1"]
 
 
 def test_the_curves_are_those_of_metrics_csv_and_twelve_faces_have_their_names(runs, online, synthetic_root):
@@ -146,6 +146,8 @@ def test_the_figures_tables_and_charts_arrive(runs, online, synthetic_root):
     assert len(read_table(run, "oof_faces")) == len(faces)
     assert read_table(run, "oof_cumulative_error_table")["faces %"].is_monotonic_increasing
     regions = read_table(run, "oof_error_per_region_table").set_index("region")["NME %"]
+    curve = [line["error_curve/faces_percent"] for line in run.history if "error_curve/faces_percent" in line]
+    assert curve == list(read_table(run, "oof_cumulative_error_table")["faces %"])
     assert run.summary["region/jaw"] == pytest.approx(regions["jaw"])
     assert set(region_nme(points_px, faces.take(rows))) == set(regions.index)
     (name,) = [name for name in run.files if "oof_reliability" in name]
@@ -354,8 +356,8 @@ def troubled():
 def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled, tmp_path):
     kinds = ["500", "429", "hang", "drop", "413"]
     write_epochs(tmp_path / "runs/e", len(kinds) + 1)
-    stream = [Trouble(kind, f"fold{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
-    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus fold5")]
+    stream = [Trouble(kind, f"f{fold}-e-.*file_stream") for fold, kind in enumerate(kinds)]
+    troubled.troubles = [*stream, Trouble("500", "RunResumeStatus f5")]
     done = client(tmp_path, troubled, FOLDS, "e", *["online"] * 6)
     assert done.returncode == 0, done.stderr
     seconds = [float(line.split()[1]) for line in done.stdout.splitlines()]
@@ -376,7 +378,7 @@ def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled,
 
 def test_answers_that_are_lost_and_a_service_that_comes_back_are_not_even_noticed(troubled, tmp_path):
     write_epochs(tmp_path / "runs/e", 2)
-    troubled.troubles = [Trouble("drop answer", "fold0.*file_stream", 2), Trouble("503", "fold1.*file_stream", 1)]
+    troubled.troubles = [Trouble("drop answer", "f0-e.*file_stream", 2), Trouble("503", "f1-e.*file_stream", 1)]
     code = FOLDS.replace("FINISH_LIMIT = 6", "FINISH_LIMIT = 40")
     done = client(tmp_path, troubled, code, "e", "online", "online")
     assert (done.returncode, done.stderr) == (0, "")
@@ -398,12 +400,33 @@ def test_a_revoked_key_is_said_by_training_and_by_sync(troubled, tmp_path):
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
 
 
-def test_rows_that_a_killed_process_had_not_given_to_wandb_come_from_metrics_csv(troubled, tmp_path):
+def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubled, tmp_path):
     write_epochs(tmp_path / "runs/e", 1)
     code = FOLDS.replace("run.summary(", "time.sleep(2); import os; os._exit(9)  #").replace(
         "read_epochs():", "read_epochs()[:2]:"
     )
     assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
     (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
+    figures = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
+    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(figures))
     assert sync(tmp_path, troubled).returncode == 0
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+def test_a_fold_that_stops_alerts_who_asks_for_it_without_this_machines_paths(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 1)
+    stops = "from foldmark.core.errors import UserError; raise UserError(str(fold.path.absolute()) + ': the loss is nan')  #"
+    done = client(tmp_path, troubled, FOLDS.replace("run.summary(", stops), "e", "online", WANDB_ALERTS="1")
+    assert "UserError" in done.stderr
+    run = troubled.run("e-fold0")
+    (alert,) = run.alerts
+    assert alert == {"title": "e-fold0 has stopped", "text": "runs/e/fold0: the loss is nan", "severity": "ERROR"}
+    assert run.exit_code == 1
+
+
+def test_the_workspace_is_saved_in_the_users_project(troubled, tmp_path):
+    pytest.importorskip("wandb_workspaces", reason="the extra `workspace` is not installed")
+    done = client(tmp_path, troubled, "from foldmark.cli import main; main()", "workspace")
+    assert done.returncode == 0, done.stderr
+    (view,) = troubled.views
+    assert "oof_faces" in json.dumps(view)

@@ -73,7 +73,7 @@ def test_an_offline_run_reads_back_and_a_resumed_fold_is_the_same_run(outside, t
     assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
     folder = tmp_path / "runs" / "resnet18" / "fold1"
     kept = (folder / "wandb_id.txt").read_text().strip()
-    assert kept.startswith("fold1-resnet18-")
+    assert kept.startswith("f1-resnet18-")
 
     # Epoch 2 again: it was logged, but its checkpoint was not yet written when the run was cut off.
     second = outside(FOLD.replace("EPOCHS", "(2, 3)"))
@@ -140,7 +140,7 @@ def test_a_service_that_dies_costs_one_warning_and_the_next_fold_has_a_new_one(o
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     assert done.stderr.count("\n") == 1
     assert "going on without it" in done.stderr
-    (second,) = (tmp_path / "wandb").glob("offline-run-*-fold2-resnet18-*")
+    (second,) = (tmp_path / "wandb").glob("offline-run-*-f2-resnet18-*")
     assert sum(record["type"] == "history" for record in records(second)) == 2
 
 
@@ -190,13 +190,13 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
         if select.select([terminal], [], [], 0.2)[0]:
             with suppress(OSError):  # how Linux tells that the other end is closed
                 shown += os.read(terminal, 65536)
-        if b"fold1-resnet18" in shown:
+        if b"f1-resnet18" in shown:
             os.write(terminal, b"q")
         ended, code = os.waitpid(process, os.WNOHANG)
         status = code if ended else None
     os.close(terminal)
     assert status == 0
-    assert b"fold1-resnet18" in shown
+    assert b"f1-resnet18" in shown
 
 
 def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, tmp_path):
@@ -226,7 +226,7 @@ def test_an_uploaded_run_is_not_sent_again_and_a_growing_one_not_yet(outside, tm
     assert outside(grows).returncode == 9
     done = outside(SYNC)
     assert done.returncode == 0, done.stderr
-    assert "fold2-resnet18" in done.stdout
+    assert "f2-resnet18" in done.stdout
     assert "still being written" in done.stdout
 
 

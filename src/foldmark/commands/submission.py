@@ -181,6 +181,7 @@ def _track_ensemble(session: Session, experiment: Experiment, ensemble: Ensemble
         if not tracker.running:
             return
         first = open_run(places, ensemble.folders[0].name, ensemble.configs[0], data)
+        wandb.show_error_curve(tracker, oof.points_px, oof.faces)
         wandb.show_oof(tracker, first, oof.rows, oof.points_px, chart)
         folds = [fold for one in record.experiments for fold in one.folds]
         wandb.summarise(tracker, oof.points_px, oof.faces, folds=len(folds))
@@ -195,7 +196,8 @@ def _track_submission(session: Session, experiment: Experiment, record: Provenan
     """The W&B run of a submission: its figures, whether it was uploaded, and the ensemble's file that it used."""
     with _start_wandb(session, experiment, "submit", {"competition": uploaded_to}) as tracker:
         figures = {"oof_nme": record.oof.nme, "oof_mae_px": record.oof.mae_px}
-        tracker.summary({"uploaded": uploaded_to is not None, **figures})
+        tracker.log(figures)
+        tracker.summary({"uploaded": uploaded_to is not None})
         wandb.log_submission(tracker, session.places.csv(experiment.name), record, used=True)
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256, is_locked, lock_file, place_folder, write_text
-from foldmark.report.wandb import collect_epoch_values
+from foldmark.report.wandb import collect_epoch_values, collect_figures
 from foldmark.runs.experiment import Session
 from foldmark.runs.places import FROM_WANDB, Places
 from foldmark.runs.run_folder import FoldFolder, RunFolder
@@ -30,7 +30,7 @@ from foldmark.show.wandb_calls import (
     stay_in_this_folder,
     tear_down,
 )
-from foldmark.show.wandb_file import find_last_step, has_ended, read_records, select_missing, write_records
+from foldmark.show.wandb_file import add_figures, find_last_step, has_ended, read_records, select_missing, write_records
 
 Answer = TypeVar("Answer")
 
@@ -103,6 +103,9 @@ class Upload:
         self.path = f"{run.entity or self.entity}/{run.project or PROJECT}/{run.run_id}"
         rows = {row["epoch"]: collect_epoch_values(row) for row in self.fold.read_epochs()} if self.fold else {}
         self.last = max([find_last_step(records), *rows])
+        if self.fold and (summary := self.fold.summary):
+            # Also where W&B's own process died before training came to its end.
+            records = add_figures(records, collect_figures(summary))
         write_records(self.copy, select_missing(records, ask(read_last_step, self.path), rows))
         return True
 

@@ -122,6 +122,12 @@ def collect_epoch_values(row: dict) -> dict[str, float]:
     return values
 
 
+def collect_figures(summary: dict) -> dict[str, float]:
+    """A fold's summary.json under W&B's names, as far as it holds what `summarise` shows."""
+    oof = {f"oof_{key}": summary[key] for key in METRICS if key in summary}
+    return {**oof, **{key: summary[key] for key in ("faces", "seconds", "parameters")}}
+
+
 def choose_faces(held_out: np.ndarray) -> np.ndarray:
     """Which of the held-out faces are shown while a fold trains: the same ones each time."""
     return np.linspace(0, len(held_out) - 1, min(SHOWN_FACES, len(held_out))).astype(int)
@@ -166,6 +172,14 @@ def show_oof(tracker: Tracker, run: Run, rows: np.ndarray, points_px: np.ndarray
         return shown
 
     tracker.show(build, seconds=30 + len(rows) / FACES_PER_SECOND)
+
+
+def show_error_curve(tracker: Tracker, points_px: np.ndarray, faces: Faces) -> None:
+    """The cumulative error curve of OOF predictions (n, k, 2), a line of the history each, which can be laid over those of other
+    experiments. Its names come before those of the tables, whose numbers of rows would else be the dashboard's first charts."""
+    if tracker.running:
+        for row in build_cumulative_table(face_nme(points_px, faces)).itertuples(index=False):
+            tracker.log({"error_curve/faces_percent": row[1], "error_curve/nme_percent": row[0]})
 
 
 def build_face_table(points_px: np.ndarray, faces: Faces) -> pandas.DataFrame:

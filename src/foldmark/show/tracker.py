@@ -243,12 +243,12 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
 
 def _run_id(run: RunInfo) -> str:
     """The id kept in the run's folder, new at the first start. It begins with what tells the run from others of its experiment,
-    because the dashboard lists ids and cuts them off."""
+    such as f0, because the dashboard lists ids and, on 80 columns, shows 3 characters of each."""
     path = run.folder / ID_FILE
     kept = read_kept(path, lambda content: content.decode().strip()) or ""
     if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
         return kept
-    own = run.name.removeprefix(run.experiment).strip("-/")
+    own = re.sub(r"^fold(?=\d)", "f", run.name.removeprefix(run.experiment).strip("-/"))
     new = f"{_allowed(f'{own}-{run.experiment}')[:80]}-{secrets.token_hex(3)}"
     write_text(path, new + "\n")
     return new

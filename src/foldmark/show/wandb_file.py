@@ -47,6 +47,18 @@ def find_last_step(records: list[Any]) -> int:
     return max((record.history.step.num for record in records if record.HasField("history")), default=-1)
 
 
+def add_figures(records: list[Any], figures: dict[str, Any]) -> list[Any]:
+    """The records of a finished run with these figures in its summary, and with its end, which a killed process cannot write."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    summary, end = Record(), Record()
+    for key, value in figures.items():
+        summary.summary.update.add(nested_key=[key], value_json=json.dumps(value))
+    end.exit.exit_code = 0
+    there = [record for record in records if not record.HasField("exit")]
+    return [*there, summary, end]
+
+
 def select_missing(records: list[Any], done: int, rows: dict[int, dict[str, Any]]) -> list[Any]:
     """The records without the history up to step `done`, which the service has, and with these rows of values by their step where
     the history lacks them. In the order of the steps."""
@@ -74,9 +86,7 @@ def _make_history(step: int, values: dict[str, Any]) -> list[Any]:
     history.history.step.num = step
     for key, value in {**values, "_step": step}.items():
         for items in (history.history.item, summary.summary.update):
-            item = items.add()
-            item.nested_key.append(key)
-            item.value_json = json.dumps(value)
+            items.add(nested_key=[key], value_json=json.dumps(value))
     return [summary, history]
 
 
