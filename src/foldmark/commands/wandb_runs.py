@@ -88,14 +88,17 @@ class Upload:
         self.copy = file.with_name("upload.wandb")
         self.path = ""  # of the run in W&B
         self.last = -1  # step
+        self.readable = True
 
     def prepare(self) -> bool:
-        """Write the copy. False where the file holds no run: its process was killed before the first second was over."""
+        """Write the copy. False where the file cannot be read, which is said, and where it holds no run: its process was killed
+        before the first second was over."""
         self._remove_copy()
         try:
             records = read_records(self.file)
         except (OSError, ValueError) as error:
             say(f"{self.file}: cannot be read ({error}), so left out.")
+            self.readable = False
             return False
         run = next((record.run for record in records if record.HasField("run")), None)
         if run is None:
@@ -110,10 +113,10 @@ class Upload:
         return True
 
     def finish(self) -> bool:
-        """Mark the file where all of it arrived; whether it did."""
+        """Mark the file where all of it arrived; whether it did. One that cannot be read is not marked, and not missed."""
         arrived = not self.path or (is_uploaded(self.copy) and ask(read_last_step, self.path) >= self.last)
         self._remove_copy()
-        if arrived:
+        if arrived and self.readable:
             mark_uploaded(self.file)
         return arrived
 
