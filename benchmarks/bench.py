@@ -43,9 +43,9 @@ from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.run import Run, pick_faces
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.terminal import say, say_error, say_made, show_progress
-from foldmark.train.batches import Batch, TrainingFaces, load_batches
-from foldmark.train.device_batches import cut_batches
+from foldmark.train.batches import TrainingFaces
 from foldmark.train.fold_data import FoldData, prepare_fold
+from foldmark.train.loop import make_batches
 from foldmark.train.speed import measure_training
 from foldmark.train.state import TrainState, check_names, new_state, training_step, update_average
 
@@ -140,11 +140,11 @@ def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
         training_step(state, config, crops.to(device), points_crop.to(device), weight)
         update_average(state.averaged, state.model, config.train.ema, 1000)
 
-    resident = next(load(run, fold, device))[:2]
+    resident = next(make_batches(run, fold, 0, device))[:2]
     sources: dict[str, Iterator] = {
         "step alone": itertools.repeat(resident),
-        "end to end": endless(lambda: load(run, fold, device)),
-        "step without augmentation": endless(lambda: load(replace(run, config=still), fold, device)),
+        "end to end": endless(lambda: make_batches(run, fold, 0, device)),
+        "step without augmentation": endless(lambda: make_batches(replace(run, config=still), fold, 0, device)),
         "tutorial-style loader": endless(lambda: iter(tutorial)),
     }
     state.model.train()
@@ -168,13 +168,6 @@ def training_rates(run: Run, fold: FoldData, state: TrainState) -> dict:
         "memory that loading adds to the model's own, MB": round(memory_of_ours - memory_before),
         **compare_with_roofs(state, config, median["step alone"]),
     }
-
-
-def load(run: Run, fold: FoldData, device: torch.device) -> Iterator[Batch]:
-    """The batches as training gets them."""
-    if device.type == "cpu":
-        return load_batches(TrainingFaces(run, fold), 0, device)
-    return cut_batches(run, fold, 0, device)
 
 
 def compare_with_roofs(state: TrainState, config: Config, rate: float) -> dict:

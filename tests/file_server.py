@@ -50,14 +50,23 @@ def serving(*plan: Behaviour, name: str = "set.tar.gz") -> Iterator[FileServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with run_server(Handler) as url:
+        files = FileServer(f"{url}/{name}", list(plan))
+        try:
+            yield files
+        finally:
+            files.released.set()
+
+
+@contextmanager
+def run_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port of the loopback; its URL. Handlers that wait must be released before it ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    files = FileServer(f"http://127.0.0.1:{server.server_port}/{name}", list(plan))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield files
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        files.released.set()
         server.shutdown()
         server.server_close()
 

@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import quote, unquote
+
+from tests.file_server import run_server
 
 ENTITY, KEY = "somebody", "0123456789" * 4
 
@@ -492,17 +494,11 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[Service]:
     """A service with nothing in it."""
     service = Service()
-    handler = type("ServiceHandler", (Handler,), {"service": service})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    service.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield service
-    finally:
-        service.released.set()
-        server.shutdown()
-        server.server_close()
+    with run_server(type("ServiceHandler", (Handler,), {"service": service})) as service.url:
+        try:
+            yield service
+        finally:
+            service.released.set()
 
 
 def wait_for(condition: Any, seconds: float = 30) -> None:

@@ -71,7 +71,7 @@ COMMANDS = {
     "model": "Print a variant's layers, parameters and operations.",
     "synthetic": "Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive.",
     "dashboard": "Open W&B's terminal dashboard over the runs made here.",
-    "sync": "Upload the W&B runs made offline, each once (after `wandb login`).",
+    "sync": "Upload what W&B lacks of the runs made here, each epoch once (after `wandb login`).",
     "workspace": "Save a page of curves, worst faces and variants in W&B, over the uploaded runs.",
 }
 ARGUMENTS = {
@@ -89,7 +89,7 @@ WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [de
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 FOLDS = _option("folds", "Folds to train, such as '0 1'. [default: all]", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
-FORCE = _option("force", "1: `submit` uploads a CSV that was edited after it was made.", is_flag=True)
+FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
 IBUG = _option("ibug", "Source of iBUG 300-W: a URL, an archive or a folder. [default: dlib.net's]")
 TEST_LIST = _option("test_list", "Source of the competition's list of test faces: a URL or a file.")

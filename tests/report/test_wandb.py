@@ -15,6 +15,7 @@ import pytest
 from foldmark.core.metrics import face_nme, region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.runs.run_folder import FoldFolder
+from tests.commandline import RUN_COMMANDS
 from tests.conftest import REPOSITORY
 from tests.show.test_tracker import SOURCE, records
 
@@ -22,19 +23,6 @@ TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=2 train.batch=4 train.lr=1e-4 "
     "train.validate_every=1 model.channels=[8,16] model.hidden=32"
 )
-# In one process, because importing torch takes longer than all of it; of its own, because W&B ends with it.
-COMMANDS = """
-import sys
-from foldmark.cli import main
-options = sys.argv[1:]
-for command in ("train", "csv", "submit"):
-    sys.argv = ["foldmark", command, *options]
-    try:
-        main()
-    except SystemExit as ended:
-        if ended.code:
-            raise
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +33,7 @@ def workplace(tmp_path_factory, synthetic_root):
     options = ["--name", "a", "--device", "cpu", "--set", TINY, "--data-root", str(synthetic_root), "--notes", "a try"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PYTHONPATH": str(SOURCE)}
-    command = [sys.executable, "-c", COMMANDS, *options]
+    command = [sys.executable, "-c", RUN_COMMANDS, "train csv submit", *options]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     return folder

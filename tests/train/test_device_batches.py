@@ -20,9 +20,9 @@ from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
 from foldmark.train.batches import TrainingFaces, load_batches
-from foldmark.train.device_batches import PlanOnDevice, cut_batch, cut_batches, light_crops, put_plan
+from foldmark.train.device_batches import PlanOnDevice, apply_photometric, cut_batch, cut_batches, put_plan
 from foldmark.train.fold_data import prepare_fold
-from foldmark.train.plan import Light, Plan, jitter_affines, plan_epoch, plan_light, plan_order
+from foldmark.train.plan import Photometric, Plan, jitter_affines, plan_epoch, plan_order, plan_photometric
 from foldmark.train.state import TrainState, compute_losses, new_state, predict_batch, training_step
 
 CPU = torch.device("cpu")
@@ -48,9 +48,9 @@ def run(synthetic_root, tmp_path) -> Run:
     return make_run(synthetic_root, tmp_path)
 
 
-def still(count: int) -> Light:
+def still(count: int) -> Photometric:
     zero = np.zeros(count)
-    return Light(zero + 1, zero, zero, zero, zero.astype(int), np.zeros((count, 4), int), zero)
+    return Photometric(zero + 1, zero, zero, zero, zero.astype(int), np.zeros((count, 4), int), zero)
 
 
 def test_a_thousand_affines_resample_as_cv2_does(run):
@@ -70,8 +70,8 @@ def test_a_thousand_affines_resample_as_cv2_does(run):
     assert difference[inside].mean() < 0.5
     assert (difference[inside] < 3).mean() > 0.999
     # The places that are sampled are those that the affines say.
-    places = torch.einsum("nij,nkj->nki", plan.places[:, :, :2].double(), plan.points_crop.double() / 31.5 - 1)
-    places = (places + plan.places[:, None, :, 2] + 1) * (torch.tensor(store.size) - 1) / 2
+    places = torch.einsum("nij,nkj->nki", plan.sampling[:, :, :2].double(), plan.points_crop.double() / 31.5 - 1)
+    places = (places + plan.sampling[:, None, :, 2] + 1) * (torch.tensor(store.size) - 1) / 2
     assert np.abs(places.numpy() - points_store).max() < 1e-3
     assert np.abs(geometry.apply(affines, points_store) - plan.points_crop.numpy()).max() < 1e-4
 
@@ -108,11 +108,11 @@ def test_light_is_distributed_as_albumentations_own(run, only):
     plan = Plan(
         np.repeat(geometry.centre_affine(size, size)[None], count, 0),
         np.zeros((count, 1, 2), np.float32),
-        plan_light(config, size, count, [0]),
+        plan_photometric(config, size, count, [0]),
     )
     numbers = put_plan(plan, size, size, CPU)
     copies = torch.from_numpy(picture).float().expand(count, 1, *size[::-1])
-    ours = light_crops(copies, numbers.light, numbers.seeds)[:, 0].numpy()
+    ours = apply_photometric(copies, numbers.photometric, numbers.seeds)[:, 0].numpy()
     for name, values in describe(ours).items():
         assert ks_2samp(values, describe(expected)[name]).pvalue > 0.001, name
 
@@ -148,9 +148,9 @@ def test_from_any_step_on_the_batches_are_the_same(synthetic_root, tmp_path, mak
 
 
 def test_the_plan_does_not_depend_on_the_fold_and_changes_with_the_epoch(run):
-    one, other = (plan_epoch(run, prepare_fold(run, fold), 1).light for fold in (0, 1))
+    one, other = (plan_epoch(run, prepare_fold(run, fold), 1).photometric for fold in (0, 1))
     assert np.array_equal(one.contrast, other.contrast)
-    assert not np.array_equal(one.contrast, plan_epoch(run, prepare_fold(run, 0), 2).light.contrast)
+    assert not np.array_equal(one.contrast, plan_epoch(run, prepare_fold(run, 0), 2).photometric.contrast)
     data = prepare_fold(run, 0)
     order = plan_order(run, data, 0)
     assert set(order.ravel()) <= set(data.training_rows)
@@ -174,7 +174,7 @@ def pretend_step(config: Config, *, read: bool = False, plan_device: str = "cuda
                         )
         state = TrainState(model, model, None, Speed(channels_last=False), None, model)
         store, rows = (torch.empty(10, 1, 96, 96, dtype=torch.uint8, device="cuda"), torch.empty(4, dtype=int, device="cuda"))
-        shapes = {"places": (10, 2, 3), "points_crop": (10, 68, 2), "light": (10, 9)}
+        shapes = {"sampling": (10, 2, 3), "points_crop": (10, 68, 2), "photometric": (10, 9)}
         plan = PlanOnDevice(
             **{name: torch.empty(shape, device=plan_device) for name, shape in shapes.items()},
             seeds=torch.empty(10, dtype=int, device="cuda"),

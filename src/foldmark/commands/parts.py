@@ -18,7 +18,7 @@ from foldmark.runs.experiment import Session
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say_made, say_table, show_progress
 from foldmark.show.training_table import TrainingTable
-from foldmark.train.keeping import check_finished_folds
+from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.state import check_names
 
 

@@ -17,9 +17,9 @@ from foldmark.runs.experiment import DEFAULT_CONFIG, Experiment, Session
 from foldmark.runs.run import Run, open_run
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
+from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.executors import Executor, InOrder
 from foldmark.train.fold_data import prepare_fold
-from foldmark.train.keeping import check_finished_folds
 from foldmark.train.loop import train_fold
 from foldmark.train.speed import choose_speed
 from foldmark.train.state import check_names
@@ -29,8 +29,6 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
     """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures."""
     for config in experiment.members.values():
         check_names(config)
-    if experiment.name == DEFAULT_CONFIG and pick_device(session.device).type == "cuda":
-        say("this machine has a GPU: CONFIG=gpu trains larger crops for longer (not measured on a GPU yet).")
     for name, config in experiment.members.items():
         fetch_start(session.places, config.train.start)
         train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, folds)
@@ -38,6 +36,8 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
 
 def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | None) -> None:
     device, folds = pick_device(session.device), run.select_folds(asked_folds)
+    if run.name == DEFAULT_CONFIG and device.type == "cuda":
+        say("this machine has a GPU: CONFIG=gpu trains larger crops for longer (not measured on a GPU yet).")
     if run.store.damaged:
         listed = ", ".join(run.faces.pictures[row] for row in run.store.damaged)
         say(f"left out, because data.skip_damaged is set: {listed}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from foldmark.core import geometry
-from foldmark.models.inference import Looks
+from foldmark.models.inference import CropPredictor
 from foldmark.models.net import PointRegressor
 from foldmark.runs.run import Run
 
@@ -15,13 +15,13 @@ def measure_shift_consistency(model: PointRegressor, run: Run, rows: np.ndarray)
     ||f(crop moved by d) - d - f(crop)|| over moves d of 1 to 8 crop pixels along x and along y, without re-cutting or
     flipping."""
     size = run.config.crop.size
-    looks = Looks(model, run.store, run.config, run.faces.markup)
+    predictor = CropPredictor(model, run.store, run.config, run.faces.markup)
     store_to_px = geometry.invert(run.store.px_to_store[rows])
 
     def predict_px(move: tuple[int, int]) -> np.ndarray:
         affine = geometry.compose(geometry.similarity(size, size, shift=move), geometry.centre_affine(run.store.size, size))
         affines = np.repeat(affine[None], len(rows), axis=0)
-        return geometry.apply(store_to_px, looks.predict(rows, affines[None])[0])
+        return geometry.apply(store_to_px, predictor.predict(rows, affines[None])[0])
 
     still_px = predict_px((0, 0))
     moves = [move for d in SHIFTS for move in ((d, 0), (0, d))]

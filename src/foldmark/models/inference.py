@@ -16,15 +16,15 @@ from foldmark.data.crops import Crops, CropStore, warp
 from foldmark.models.backbones import Backbone
 from foldmark.models.blur import BlurPool
 from foldmark.models.net import PointRegressor
-from foldmark.models.resample import find_places, resample
+from foldmark.models.resample import find_sampling, resample
 
 # Pictures in a batch where the config names no number; on a device it is halved until they fit.
 CPU_BATCH, DEVICE_BATCH = 32, 1024
 
 
 def prepare_model(model: PointRegressor) -> PointRegressor:
-    """A copy of the model to predict with: each batch norm of the backbone is folded into the conv before it, and the weights lie
-    as convs of pictures read them fastest."""
+    """A copy of the model to predict with: each batch norm of the backbone is folded into the conv before it, and the weights are
+    in channels_last, which is faster on the CPU (benchmarks/README.md)."""
     from torch.fx import GraphModule, Tracer  # slow to import
     from torch.fx.experimental.optimization import fuse
 
@@ -48,22 +48,24 @@ def predict_points(
     realign: the detector's boxes scatter and faces tilt, so the face is cropped again with the turn, scale and place that align
     the prediction to the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
     flip, shift: TTA, the mean with the predictions for the flipped crop and for crops that are shifted a little towards each
-    corner. From the second crop on the one before is nearly as good, so its prediction is averaged with the flipped one of the
-    last, which saves a pass.
+    corner. With two realignments or more, the plain prediction that aligned the last crop is averaged with the flipped one of the
+    last crop; a plain pass over the last crop would change little.
     """
     size, predict = config.crop.size, config.predict
-    looks = Looks(model, store, config, markup)
+    predictor = CropPredictor(model, store, config, markup)
     mean_crop = model.mean_points_crop.cpu().double().numpy()
     cuts = np.repeat(geometry.centre_affine(store.size, size)[None], len(rows), axis=0)
     points_store = np.empty((0, len(rows), markup.count, 2))
     for _ in range(predict.realign):
-        points_store = looks.predict(rows, cuts[None])
+        points_store = predictor.predict(rows, cuts[None])
         cuts = geometry.align(points_store[0], mean_crop)
-    saves = predict.flip and predict.realign >= 2
-    views = [(shift, flip) for shift in tta_shifts(predict.shift * size[0]) for flip in (False, True)[: 1 + predict.flip]][saves:]
+    reuses_last = predict.flip and predict.realign >= 2
+    flips = (False, True) if predict.flip else (False,)
+    views = [(shift, flip) for shift in tta_shifts(predict.shift * size[0]) for flip in flips][reuses_last:]
     shifted = np.stack([geometry.compose(geometry.similarity(size, size, shift=shift), cuts) for shift, _ in views])
-    last = looks.predict(rows, shifted, np.array([flip for _, flip in views]))
-    points_px = geometry.apply(geometry.invert(store.px_to_store[rows]), np.concatenate([points_store, last]) if saves else last)
+    last = predictor.predict(rows, shifted, np.array([flip for _, flip in views]))
+    averaged = np.concatenate([points_store, last]) if reuses_last else last
+    points_px = geometry.apply(geometry.invert(store.px_to_store[rows]), averaged)
     mean_px = points_px.mean(axis=0)
     return mean_px, np.sqrt(np.square(points_px - mean_px).sum(axis=3).mean(axis=0))
 
@@ -74,8 +76,8 @@ def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:
     return [(0.0, 0.0), *(corners if shift_crop else [])]
 
 
-class Looks:
-    """A model that looks at crops of a store's faces, each cut as told."""
+class CropPredictor:
+    """A model that predicts crops of a store's faces, each cut by an affine of its own."""
 
     def __init__(self, model: PointRegressor, store: CropStore | Crops, config: Config, markup: Markup) -> None:
         self.model, self.store, self.size, self.markup = model.eval(), store, config.crop.size, markup
@@ -114,8 +116,8 @@ class Looks:
             warped = [warp(crop, affine, self.size) for crop, affine in zip(crops, store_to_crop, strict=True)]
             pictures = torch.from_numpy(np.stack(warped))[:, None]
         else:
-            places = find_places(store_to_crop, self.store.size, self.size).to(self.device)
-            pictures = resample(torch.from_numpy(np.stack(crops))[:, None].to(self.device), places, self.size)
+            sampling = find_sampling(store_to_crop, self.store.size, self.size).to(self.device)
+            pictures = resample(torch.from_numpy(np.stack(crops))[:, None].to(self.device), sampling, self.size)
             pictures = pictures.round().to(torch.uint8)
         flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
         return self.model(torch.where(flipped, pictures.flip(3), pictures)).cpu().double().numpy()

@@ -13,9 +13,9 @@ from foldmark.runs.run import Run
 from foldmark.show.charts import draw_filters
 from foldmark.show.overlay import draw_points, draw_sheet, save_png
 from foldmark.show.page import Picture, Section
-from foldmark.train.batches import Lighter, TrainingFaces
+from foldmark.train.batches import TrainingFaces
 from foldmark.train.fold_data import prepare_fold
-from foldmark.train.plan import jitter_affines, plan_light
+from foldmark.train.plan import jitter_affines, plan_photometric
 
 TILE_WIDTH = 320
 STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
@@ -40,7 +40,7 @@ def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
     if not any(config.model_dump().values()):
         return None
     rng = np.random.default_rng(0)
-    faces, light = TrainingFaces(run, data), plan_light(config, size, len(run.store), [0])
+    faces, photometric = TrainingFaces(run, data), plan_photometric(config, size, len(run.store), [0])
     tiles, captions = [], []
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
         centre = geometry.centre_affine(run.store.size, size)
@@ -57,7 +57,7 @@ def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
             crop = warp(run.store[row], affine, size)
             tiles.append(_tile(crop, geometry.apply(affine, data.points_store[row]), run))
             captions.append(kind)
-        crop = Lighter().light(warp(run.store[row], centre, size), light, row)
+        crop = faces.photometric.apply(warp(run.store[row], centre, size), photometric, row)
         tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))
         captions.append("light")
         for epoch in range(2):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 
-# Taken by Foldmark's own files in runs/ and submissions/.
 FROM_WANDB = "wandb:"  # train.start: a model kept in W&B
+# Taken by Foldmark's own files in runs/ and submissions/.
 RESERVED = {"check", "compare", "ledger", "readme"}
 
 

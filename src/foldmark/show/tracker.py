@@ -173,7 +173,8 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
     if mode not in ("offline", "online", "disabled"):
         raise UserError(f"WANDB_MODE={mode}: no such mode; use offline, online or disabled.")
     # A typing error must not wait for the first picture.
-    is_set("WANDB_PICTURES", default=True), is_set("WANDB_ALERTS", default=False)
+    for variable in ("WANDB_PICTURES", "WANDB_ALERTS"):
+        is_set(variable, default=False)
     if mode == "disabled":
         return Tracker()
     stay_in_this_folder()
@@ -261,7 +262,6 @@ def _allowed(name: str) -> str:
 
 def _go_on_without(error: Exception) -> None:
     _warn(f"W&B: going on without it ({shorten_error(error)}); metrics.csv has everything, `make sync` uploads the rest.")
-    # Else W&B's exit hook prints a traceback, or waits for a dead service, when the process ends.
     tear_down()
 
 

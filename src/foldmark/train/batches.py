@@ -1,8 +1,9 @@
-"""Batches made by the loader, on the CPU: each face is resampled once by its affine (cv2), then lit (albumentations)."""
+"""Batches made by the loader, on the CPU: each face is resampled once by its affine (cv2), then changed in
+brightness, contrast, blur and noise (albumentations)."""
 
 import os
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from foldmark.data.crops import warp
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import FoldData
-from foldmark.train.plan import Light, Plan, hash_noise, plan_epoch, plan_order
+from foldmark.train.plan import Photometric, Plan, hash_noise, plan_epoch, plan_orders
 
 
 class Batch(NamedTuple):
@@ -24,36 +25,35 @@ class Batch(NamedTuple):
 
 class TrainingFaces:
     """A fold's augmented crops, as a torch data set: item (row, epoch) gives a uint8 crop (1, height, width), its points_crop
-    float32 (k, 2), and the row."""
+    float32 (k, 2), and the row. Each loader process makes the plan of an epoch itself; it is the same."""
 
     def __init__(self, run: Run, data: FoldData) -> None:
         self.run, self.data = run, data
-        self.plan = lru_cache(2)(lambda epoch: plan_epoch(run, data, epoch))
-
-    def __getstate__(self) -> dict:
-        """Each loader process makes the plan itself; it is the same."""
-        return {"run": self.run, "data": self.data}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self._planned: tuple[int, Plan] | None = None  # the last epoch and its plan
 
     @cached_property
-    def lighter(self) -> "Lighter":
-        return Lighter()
+    def photometric(self) -> "PhotometricTransform":
+        return PhotometricTransform()
+
+    def plan(self, epoch: int) -> Plan:
+        """The plan of an epoch; items come epoch by epoch, so only the last one is kept."""
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, plan_epoch(self.run, self.data, epoch)
+        return self._planned[1]
 
     def __len__(self) -> int:
         return len(self.run.store)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         row, epoch = item
-        plan: Plan = self.plan(epoch)
+        plan = self.plan(epoch)
         crop = warp(self.run.store[row], plan.store_to_crop[row], self.run.config.crop.size)
-        crop = self.lighter.light(crop, plan.light, row)
+        crop = self.photometric.apply(crop, plan.photometric, row)
         return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(plan.points_crop[row]), row
 
 
-class Lighter:
-    """Albumentations with the numbers of a plan."""
+class PhotometricTransform:
+    """The transforms of albumentations with the numbers of a plan."""
 
     def __init__(self) -> None:
         # It would ask the package index for updates on import.
@@ -61,48 +61,37 @@ class Lighter:
         import albumentations
         from albumentations.augmentations.blur.functional import create_gaussian_kernel_1d
 
-        self.contrast, self.blur, self.kernel = (
-            albumentations.RandomBrightnessContrast(),
-            albumentations.GaussianBlur(),
-            create_gaussian_kernel_1d,
-        )
-        self.noise, self.patch = albumentations.GaussNoise(), albumentations.CoarseDropout
+        self.contrast, self.noise = albumentations.RandomBrightnessContrast(), albumentations.GaussNoise()
+        self.blur, self.make_kernel = albumentations.GaussianBlur(), create_gaussian_kernel_1d
+        self.make_patch = albumentations.CoarseDropout
 
-    def light(self, crop: np.ndarray, light: Light, row: int) -> np.ndarray:
-        """A crop uint8 (height, width) lit as the plan says for that row."""
-        image: Any = self.contrast.apply(crop[..., None], light.contrast[row], light.brightness[row])
-        if light.sigma[row]:
-            image = self.blur.apply(image, self.kernel(light.sigma[row]))
-        if light.noise[row]:
-            noise = hash_noise(torch.from_numpy(light.seeds[row : row + 1]), crop.size).numpy().reshape(image.shape)
-            image = self.noise.apply(image, noise * np.float32(light.noise[row]))
-        if light.patches[row].any():
-            patch = self.patch(fill=light.fill[row])
-            image = patch.apply(image, light.patches[row : row + 1], seed=0)
+    def apply(self, crop: np.ndarray, plan: Photometric, row: int) -> np.ndarray:
+        """A crop uint8 (height, width) changed as the plan says for that row."""
+        image: Any = self.contrast.apply(crop[..., None], plan.contrast[row], plan.brightness[row])
+        if plan.sigma[row]:
+            image = self.blur.apply(image, self.make_kernel(plan.sigma[row]))
+        if plan.noise[row]:
+            noise = hash_noise(torch.from_numpy(plan.seeds[row : row + 1]), crop.size).numpy().reshape(image.shape)
+            image = self.noise.apply(image, noise * np.float32(plan.noise[row]))
+        if plan.patches[row].any():
+            image = self.make_patch(fill=plan.fill[row]).apply(image, plan.patches[row : row + 1], seed=0)
         return image[..., 0]
 
 
 def load_batches(faces: TrainingFaces, first_step: int, device: torch.device) -> Iterator[Batch]:
     """The batches of all steps of a training from `first_step` on, in an order that seed, fold and epoch decide. The loader
-    processes last as long."""
+    processes last for the whole training."""
     from torch.utils.data import DataLoader  # slow to import
 
+    orders = plan_orders(faces.run, faces.data, first_step)
     loader: DataLoader = DataLoader(
         faces,  # type: ignore[arg-type]  # a data set needs no more than its two methods
-        batch_sampler=_list_items(faces.run, faces.data, first_step),
+        batch_sampler=([(row, epoch) for row in rows] for epoch, order in orders for rows in order.tolist()),
         num_workers=count_workers(faces.run.config.train.workers, device),
         pin_memory=device.type == "cuda",
     )
     for crops, points_crop, rows in loader:
         yield Batch(*(tensor.to(device, non_blocking=True) for tensor in (crops, points_crop, rows)))
-
-
-def _list_items(run: Run, data: FoldData, first_step: int) -> Iterator[list[tuple[int, int]]]:
-    steps = data.count_steps(run.config.train.batch)
-    for epoch in range(first_step // steps, run.config.train.epochs):
-        order = plan_order(run, data, epoch).tolist()
-        for rows in order[first_step - epoch * steps if epoch == first_step // steps else 0 :]:
-            yield [(row, epoch) for row in rows]
 
 
 def count_workers(asked: int | None, device: torch.device) -> int:

@@ -1,5 +1,5 @@
-"""Batches made on the device: the crop store lies there, and each batch is cut and lit by a few tensor operations, without Python
-for each face.
+"""Batches made on the device: the crop store lies there, and a few tensor operations cut and augment a whole batch, without
+Python for each face.
 
 The numbers come from the plan, as those of the loader do; the crops differ from its by rounding alone.
 """
@@ -13,11 +13,11 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from foldmark.data.crops import CropStore
-from foldmark.models.resample import find_places, resample
+from foldmark.models.resample import find_sampling, resample
 from foldmark.runs.run import Run
 from foldmark.train.batches import Batch
 from foldmark.train.fold_data import FoldData
-from foldmark.train.plan import BLUR_SIGMA, Plan, hash_noise, plan_epoch, plan_order
+from foldmark.train.plan import BLUR_SIGMA, Plan, hash_noise, plan_epoch, plan_orders
 
 # Share of the device's free memory that the store may take; else it is streamed in chunks of this many bytes.
 STORE_SHARE, CHUNK_BYTES = 0.25, 256 * 2**20
@@ -27,9 +27,9 @@ BLUR_REACH = int(BLUR_SIGMA[1] * 3.5)
 class PlanOnDevice(NamedTuple):
     """A plan's numbers as tensors, a row a face."""
 
-    places: torch.Tensor  # (n, 2, 3), see models/resample.py
+    sampling: torch.Tensor  # (n, 2, 3), see `find_sampling`
     points_crop: torch.Tensor  # (n, k, 2)
-    light: torch.Tensor  # (n, 9) float32: contrast, brightness, sigma, noise, patch, fill
+    photometric: torch.Tensor  # (n, 9) float32: contrast, brightness, sigma, noise, patch, fill
     seeds: torch.Tensor  # (n,) int64
 
     def take(self, rows: torch.Tensor) -> "PlanOnDevice":
@@ -38,22 +38,22 @@ class PlanOnDevice(NamedTuple):
 
 def put_plan(plan: Plan, store_size: tuple[int, int], size: tuple[int, int], device: torch.device) -> PlanOnDevice:
     """The plan on the device."""
-    light = plan.light
-    numbers = [light.contrast, light.brightness, light.sigma, light.noise, *light.patches.T, light.fill]
-    arrays = (plan.points_crop, np.stack(numbers, axis=1).astype(np.float32), light.seeds)
-    tensors = (find_places(plan.store_to_crop, store_size, size), *map(torch.from_numpy, arrays))
+    changes = plan.photometric
+    numbers = [changes.contrast, changes.brightness, changes.sigma, changes.noise, *changes.patches.T, changes.fill]
+    arrays = (plan.points_crop, np.stack(numbers, axis=1).astype(np.float32), changes.seeds)
+    tensors = (find_sampling(plan.store_to_crop, store_size, size), *map(torch.from_numpy, arrays))
     return PlanOnDevice(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def cut_batch(store: torch.Tensor, rows: torch.Tensor, plan: PlanOnDevice, size: tuple[int, int]) -> torch.Tensor:
     """Crops uint8 (n, 1, height, width) of a size (width, height). store: uint8 (m, 1, height, width), of which `rows` (n,) are
     cut; plan: the numbers of these n faces."""
-    return light_crops(resample(store[rows], plan.places, size), plan.light, plan.seeds)
+    return apply_photometric(resample(store[rows], plan.sampling, size), plan.photometric, plan.seeds)
 
 
-def light_crops(crops: torch.Tensor, light: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    """Light, blur, noise and a hidden patch, as the plan says, on crops float32 (n, 1, height, width); uint8."""
-    contrast, brightness, sigma, noise, left, top, right, bottom, fill = light[:, :, None, None, None].unbind(1)
+def apply_photometric(crops: torch.Tensor, numbers: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+    """Contrast, brightness, blur, noise and a hidden patch, as the plan says, on crops float32 (n, 1, height, width); uint8."""
+    contrast, brightness, sigma, noise, left, top, right, bottom, fill = numbers[:, :, None, None, None].unbind(1)
     height, width = crops.shape[2:]
     crops = (crops * contrast + brightness).clamp(0, 255)
     crops = blur_crops(crops, sigma.flatten())
@@ -82,46 +82,45 @@ def cut_batches(
     """The batches of all steps of a training from `first_step` on, in the order of the loader's. The store lies on the device, or
     is streamed in chunks of so many bytes; None: as its memory allows."""
     size, train = run.config.crop.size, run.config.train
-    steps = data.count_steps(train.batch)
     # The next epoch's plan and the next chunk are made while the device works.
-    with ThreadPoolExecutor(2) as beside:
-        store = StoreOnDevice(run.store, device, chunk_bytes, beside)
-        planned = beside.submit(plan_epoch, run, data, first_step // steps)
-        for epoch in range(first_step // steps, train.epochs):
+    with ThreadPoolExecutor(2) as background:
+        store = StoreOnDevice(run.store, device, chunk_bytes, background)
+        planned = background.submit(plan_epoch, run, data, first_step // data.count_steps(train.batch))
+        for epoch, order in plan_orders(run, data, first_step):
             plan = put_plan(planned.result(), run.store.size, size, device)
             if epoch + 1 < train.epochs:
-                planned = beside.submit(plan_epoch, run, data, epoch + 1)
-            for crops, places, rows in store.chunks(plan_order(run, data, epoch)[max(0, first_step - epoch * steps) :]):
-                for place, row in zip(places, rows, strict=True):
+                planned = background.submit(plan_epoch, run, data, epoch + 1)
+            for crops, indices, rows in store.chunks(order):
+                for index, row in zip(indices, rows, strict=True):
                     numbers = plan.take(row)
-                    yield Batch(cut_batch(crops, place, numbers, size), numbers.points_crop, row)
+                    yield Batch(cut_batch(crops, index, numbers, size), numbers.points_crop, row)
 
 
 class StoreOnDevice:
     """The crops of a store on the device: all of them, or in chunks where its memory does not hold them."""
 
-    def __init__(self, store: CropStore, device: torch.device, chunk_bytes: int | None, beside: ThreadPoolExecutor) -> None:
-        self.store, self.device, self.beside = store, device, beside
+    def __init__(self, store: CropStore, device: torch.device, chunk_bytes: int | None, background: ThreadPoolExecutor) -> None:
+        self.store, self.device, self.background = store, device, background
         self.crop_bytes = store.size[0] * store.size[1]
         fits = chunk_bytes is None and _fits(len(store) * self.crop_bytes, device)
         self.chunk_bytes = chunk_bytes or CHUNK_BYTES
         self.whole = read_crops(store, np.arange(len(store))).to(device) if fits else None
 
     def chunks(self, order: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """For the rows (steps, batch) of an epoch, or a chunk of its steps at a time: the crops, where in them these rows are,
-        and the rows."""
+        """For the rows (steps, batch) of an epoch, or a chunk of its steps at a time: the crops, the indices of these rows in
+        them, and the rows."""
         if self.whole is not None:
             rows = torch.from_numpy(order).to(self.device)
             yield self.whole, rows, rows
             return
         steps = max(1, self.chunk_bytes // (self.crop_bytes * order.shape[1]))
         parts = [order[start : start + steps] for start in range(0, len(order), steps)]
-        reading = [self.beside.submit(read_crops, self.store, part.ravel()) for part in parts[:1]]
+        reading = [self.background.submit(read_crops, self.store, part.ravel()) for part in parts[:1]]
         for number, part in enumerate(parts):
             crops = reading.pop().result().to(self.device)
-            reading += [self.beside.submit(read_crops, self.store, later.ravel()) for later in parts[number + 1 : number + 2]]
-            places = torch.arange(part.size, device=self.device).view(part.shape)
-            yield crops, places, torch.from_numpy(part).to(self.device)
+            reading += [self.background.submit(read_crops, self.store, later.ravel()) for later in parts[number + 1 : number + 2]]
+            indices = torch.arange(part.size, device=self.device).view(part.shape)
+            yield crops, indices, torch.from_numpy(part).to(self.device)
 
 
 def read_crops(store: CropStore, rows: np.ndarray) -> torch.Tensor:

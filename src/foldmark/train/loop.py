@@ -22,9 +22,9 @@ from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
 from foldmark.runs.run import Run, find_start
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
+from foldmark.train.checkpoints import CheckpointWriter, write_metrics
 from foldmark.train.device_batches import cut_batches
 from foldmark.train.fold_data import FoldData
-from foldmark.train.keeping import Keeper, write_metrics
 from foldmark.train.listener import Listener
 from foldmark.train.plan import plan_order
 from foldmark.train.progress import NotFiniteError, Progress
@@ -42,9 +42,9 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
     training.resume()
     for listener in listeners:
         listener.begin(len(training.progress.history))
-    with Keeper(folder, run.config.train.checkpoint_seconds) as keeper:
-        training.train(keeper)
-        keeper.finish()
+    with CheckpointWriter(folder, run.config.train.checkpoint_seconds) as writer:
+        training.train(writer)
+        writer.finish()
     # Again, for a run that was killed between its checkpoint and its metrics.
     write_metrics(folder, training.progress.history)
     summary = training.predict_held_out()
@@ -58,6 +58,14 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
     write_text(folder.summary_file, json.dumps({**summary, **files}, indent=1))
     folder.previous_checkpoint.unlink(missing_ok=True)
     return summary
+
+
+def make_batches(run: Run, data: FoldData, first_step: int, device: torch.device) -> Iterator[Batch]:
+    """The batches of a training from `first_step` on, by tensor operations or by the loader, as `train.augment_on` says."""
+    where = run.config.train.augment_on
+    if where == "device" or (where == "auto" and device.type != "cpu"):
+        return cut_batches(run, data, first_step, device)
+    return load_batches(TrainingFaces(run, data), first_step, device)
 
 
 class FoldTraining:
@@ -100,34 +108,25 @@ class FoldTraining:
             load_fold(state.model, start.fold(self.data.fold))
         state.averaged.load_state_dict(state.model.state_dict())
 
-    def train(self, keeper: Keeper) -> None:
+    def train(self, writer: CheckpointWriter) -> None:
         """Do the steps that are left."""
         progress, read, started = self.progress, time.monotonic(), time.monotonic()
-        for batch in self._batches():
+        for batch in () if progress.done else make_batches(self.run, self.data, progress.steps, self.state.device):
             self._step(batch)
             now = time.monotonic()
             progress.add_seconds(now - started)
-            is_long = progress.at_epochs_end and progress.times["epoch"] >= LONG_EPOCH
-            if progress.at_epochs_end:
+            is_long = progress.at_epoch_end and progress.times["epoch"] >= LONG_EPOCH
+            if progress.at_epoch_end:
                 self._end_epoch()
-            is_due = keeper.due
+            is_due = writer.due
             if is_due or is_long or progress.done or now - read >= READ_EVERY:
                 self._read()
                 read = now
             if is_due:
                 self._refuse_ruined_weights()
-                keeper.keep(self._checkpoint)
+                writer.write(self._checkpoint)
             started = time.monotonic()
         self._refuse_ruined_weights()
-
-    def _batches(self) -> Iterator[Batch]:
-        """Of the steps that are left."""
-        device, where = self.state.device, self.run.config.train.augment_on
-        if self.progress.done:
-            return iter(())
-        if where == "device" or (where == "auto" and device.type != "cpu"):
-            return cut_batches(self.run, self.data, self.progress.steps, device)
-        return load_batches(TrainingFaces(self.run, self.data), self.progress.steps, device)
 
     def _step(self, batch: Batch) -> None:
         state, config, step = self.state, self.run.config, self.progress.steps
@@ -176,7 +175,7 @@ class FoldTraining:
 
     def _explain_divergence(self, what: str) -> UserError:
         folder = self.run.fold(self.data.fold)
-        steps = int((load_latest_checkpoint(folder) or {}).get("steps", 0))
+        steps = self.progress.count_steps(load_latest_checkpoint(folder) or {})
         fix = 'resume at a lower rate with SET="train.lr_factor=0.3"'
         where = f"its checkpoint is of epoch {steps / self.progress.steps_per_epoch:.2f}"
         return UserError(f"{folder.path}: {what}; {where}: {fix}.")

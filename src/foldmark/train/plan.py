@@ -3,6 +3,7 @@
 They depend on seed and epoch alone, so that resuming is exact and every way to compute the crops gets the same numbers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,12 @@ BLUR_SIGMA = (0.3, 1.5)  # crop pixels
 NOISE_STD = (0.01, 0.06)  # of full white
 
 # The draws, each with a random stream of its own, so that a setting changes no other draw.
-ORDER, GEOMETRY, LIGHT, BLUR, NOISE, PATCH = range(6)
+ORDER, GEOMETRY, BRIGHTNESS, BLUR, NOISE, PATCH = range(6)
 
 
 @dataclass(frozen=True)
-class Light:
-    """What is done to the grey values of n crops, in this order; nothing here moves a point."""
+class Photometric:
+    """Photometric augmentation of n crops, in this order; nothing here moves a point."""
 
     contrast: np.ndarray  # (n,) factor
     brightness: np.ndarray  # (n,) grey levels added
@@ -41,7 +42,7 @@ class Plan:
 
     store_to_crop: np.ndarray  # (n, 2, 3)
     points_crop: np.ndarray  # (n, k, 2) float32
-    light: Light
+    photometric: Photometric
 
 
 def plan_order(run: Run, data: FoldData, epoch: int) -> np.ndarray:
@@ -51,6 +52,13 @@ def plan_order(run: Run, data: FoldData, epoch: int) -> np.ndarray:
     return order[: len(order) // batch * batch].reshape(-1, batch)
 
 
+def plan_orders(run: Run, data: FoldData, first_step: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Each epoch of a training from `first_step` on, with the rows (steps, batch) of the steps that are left of it."""
+    steps = data.count_steps(run.config.train.batch)
+    for epoch in range(first_step // steps, run.config.train.epochs):
+        yield epoch, plan_order(run, data, epoch)[max(0, first_step - epoch * steps) :]
+
+
 def plan_epoch(run: Run, data: FoldData, epoch: int) -> Plan:
     """The augmentation of all faces of a run in this epoch. A share of them is roughly aligned to the mean face by their true
     points, as prediction does when it crops a face again."""
@@ -58,14 +66,12 @@ def plan_epoch(run: Run, data: FoldData, epoch: int) -> Plan:
     rng = np.random.default_rng([run.config.train.seed, epoch, GEOMETRY])
     aligned = rng.random(count) < config.realign
     centre = np.broadcast_to(geometry.centre_affine(run.store.size, size), (count, 2, 3))
-    base = (
-        np.where(aligned[:, None, None], geometry.align(data.points_store, data.mean_crop), centre) if aligned.any() else centre
-    )
+    base = np.where(aligned[:, None, None], geometry.align(data.points_store, data.mean_crop), centre)
     affine, flips = jitter_affines(config, base, size, rng, np.where(aligned, REALIGNED_STRENGTH, 1.0))
     points_crop = geometry.apply(affine, data.points_store)
     points_crop[flips] = points_crop[flips][:, run.faces.markup.mirror]
-    light = plan_light(config, size, count, [run.config.train.seed, epoch])
-    return Plan(affine, points_crop.astype(np.float32), light)
+    photometric = plan_photometric(config, size, count, [run.config.train.seed, epoch])
+    return Plan(affine, points_crop.astype(np.float32), photometric)
 
 
 def jitter_affines(
@@ -86,16 +92,16 @@ def jitter_affines(
     return geometry.compose(jitter, np.where(flips[:, None, None], flipped, store_to_crop)), flips
 
 
-def plan_light(config: AugmentConfig, size: tuple[int, int], count: int, seed: list[int]) -> Light:
+def plan_photometric(config: AugmentConfig, size: tuple[int, int], count: int, seed: list[int]) -> Photometric:
     """Brightness, contrast, blur, noise and hidden patches of so many crops of a size (width, height)."""
-    light, blur, noise, patch = (np.random.default_rng([*seed, kind]) for kind in (LIGHT, BLUR, NOISE, PATCH))
+    brightness, blur, noise, patch = (np.random.default_rng([*seed, kind]) for kind in (BRIGHTNESS, BLUR, NOISE, PATCH))
     # A patch is from a tenth to a third of the crop's shorter side, wide and high.
     sides = patch.integers(max(1, min(size) // 10), max(2, min(size) // 3) + 1, (count, 2))
     corner = (patch.random((count, 2)) * (np.array(size) - sides + 1)).astype(int)
     hidden = patch.random(count) < config.occlude
-    return Light(
-        contrast=1 + config.contrast * light.uniform(-1, 1, count),
-        brightness=255 * config.brightness * light.uniform(-1, 1, count),
+    return Photometric(
+        contrast=1 + config.contrast * brightness.uniform(-1, 1, count),
+        brightness=255 * config.brightness * brightness.uniform(-1, 1, count),
         sigma=np.where(blur.random(count) < config.blur, blur.uniform(*BLUR_SIGMA, count), 0.0),
         noise=np.where(noise.random(count) < config.noise, 255 * noise.uniform(*NOISE_STD, count), 0.0),
         seeds=noise.integers(2**31, size=count),

@@ -1,4 +1,4 @@
-"""How far the training of a fold is: the steps done, what they computed about themselves, and the rows of metrics.csv."""
+"""How far the training of a fold is: the steps done, their figures, and the rows of metrics.csv."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class NotFiniteError(ArithmeticError):
         self.step, self.loss = step, loss
 
 
-class Ended(NamedTuple):
+class EndedEpoch(NamedTuple):
     """An epoch that is trained: its seconds and, where it was validated, its scores and predictions (n, k, 2)."""
 
     seconds: float
@@ -41,14 +41,14 @@ class Progress:
         self.times = dict.fromkeys(("epoch", "training", "validation", "last validation"), 0.0)
         self._read: list[list[float]] = []  # figures of the steps whose epoch is not in the history yet
         self._unread: list[torch.Tensor] = []
-        self._ended: list[Ended] = []
+        self._ended: list[EndedEpoch] = []
 
     @property
     def done(self) -> bool:
         return self.steps >= self.epochs * self.steps_per_epoch
 
     @property
-    def at_epochs_end(self) -> bool:
+    def at_epoch_end(self) -> bool:
         return self.steps % self.steps_per_epoch == 0
 
     @property
@@ -61,10 +61,14 @@ class Progress:
 
     def load_state_dict(self, stored: dict) -> None:
         self.history = list(stored["history"])
-        # Earlier versions wrote a checkpoint after each epoch, and finished folds hold no more than their history.
-        self.steps = int(stored.get("steps", len(self.history) * self.steps_per_epoch))
+        self.steps = self.count_steps(stored)
         self._read = [list(figures) for figures in stored.get("figures", [])]
         self.times |= {key: float(seconds) for key, seconds in stored.get("times", {}).items()}
+
+    def count_steps(self, stored: dict) -> int:
+        """The steps that a checkpoint has seen. Those of earlier versions, written after each epoch, and those of finished folds
+        hold no more than the history."""
+        return int(stored.get("steps", len(stored.get("history", [])) * self.steps_per_epoch))
 
     def add_step(self, figures: torch.Tensor) -> None:
         """Count a step with its FIGURES (4,), which are not read yet."""
@@ -77,7 +81,7 @@ class Progress:
 
     def end_epoch(self, scores: dict[str, float], points_px: np.ndarray | None, validation_seconds: float) -> None:
         """The running epoch is over, with its validation if it had one."""
-        self._ended.append(Ended(self.times["epoch"], scores, points_px))
+        self._ended.append(EndedEpoch(self.times["epoch"], scores, points_px))
         self.times["epoch"] = 0.0
         if scores:
             self.times["last validation"] = validation_seconds
@@ -104,7 +108,7 @@ class Progress:
             epochs.append((self._describe_epoch(ended, memory_mb), ended.points_px))
         return epochs, self._read[-1][FIGURES.index("train_mae_px")] if self._read else None
 
-    def _describe_epoch(self, ended: Ended, memory_mb: float | None) -> dict:
+    def _describe_epoch(self, ended: EndedEpoch, memory_mb: float | None) -> dict:
         figures, self._read = self._read[: self.steps_per_epoch], self._read[self.steps_per_epoch :]
         epoch = len(self.history) + 1
         row = {

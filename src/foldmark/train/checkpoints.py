@@ -1,4 +1,4 @@
-"""What training keeps of a fold: checkpoints by time, written beside training, and metrics.csv; the check of finished folds."""
+"""Checkpoints by time, written in a thread beside training, and metrics.csv; the check of finished folds."""
 
 import logging
 import time
@@ -19,11 +19,13 @@ log = logging.getLogger(__name__)
 
 # Checkpoints may take this share of the time, unless one a minute takes more.
 SHARE = 0.02
-FIRST_AFTER = 10.0  # seconds, until it is known how long one takes
+FIRST_AFTER = 10.0  # seconds; from the first one on it is known how long one takes
 
 
-class Keeper:
-    """Writes a fold's checkpoints in a thread of its own; a context manager, which waits for the last one.
+class CheckpointWriter:
+    """Writes a fold's checkpoints in a thread of its own; a context manager that waits for the last one.
+
+    longest: seconds of work at most between two checkpoints.
 
     Training waits only for the copy of its state. An error of the disk is raised by the next call.
     """
@@ -31,29 +33,29 @@ class Keeper:
     def __init__(self, folder: FoldFolder, longest: float) -> None:
         self.folder, self.longest = folder, longest
         self.wait = min(FIRST_AFTER, longest)
-        self.kept = time.monotonic()
-        self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
+        self.written = time.monotonic()
+        self._thread, self._writing = ThreadPoolExecutor(1), Future[None]()
         self._writing.set_result(None)
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "CheckpointWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What was begun is ended, so that a stopped training loses nothing; its error, if there is one, is that of the training.
-        self._writer.shutdown()
+        # Wait for a write that was begun. Its error is not raised here: it would hide the one that stopped training.
+        self._thread.shutdown()
 
     @property
     def due(self) -> bool:
-        return time.monotonic() - self.kept >= self.wait
+        return time.monotonic() - self.written >= self.wait
 
-    def keep(self, get_state: Callable[[], dict]) -> None:
+    def write(self, get_state: Callable[[], dict]) -> None:
         """Copy the state and have it written, with its metrics.csv. Raises UserError where the last one could not be written."""
         started = time.monotonic()
         self.finish()
         state = copy_state(get_state())
-        self._writing = self._writer.submit(self._write, state)
-        self.kept = time.monotonic()
-        self.wait = min(self.longest, (self.kept - started) / SHARE)
+        self._writing = self._thread.submit(self._write, state)
+        self.written = time.monotonic()
+        self.wait = min(self.longest, (self.written - started) / SHARE)
 
     def finish(self) -> None:
         """Wait until the last state is written. Raises UserError where it could not be."""

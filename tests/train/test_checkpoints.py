@@ -8,8 +8,8 @@ import torch
 from foldmark.core.errors import UserError
 from foldmark.models.checkpoint import load_checkpoint
 from foldmark.runs.run_folder import FoldFolder
-from foldmark.train import keeping
-from foldmark.train.keeping import Keeper
+from foldmark.train import checkpoints
+from foldmark.train.checkpoints import CheckpointWriter
 from foldmark.train.progress import NotFiniteError, Progress
 
 
@@ -26,14 +26,14 @@ def state(number: int) -> dict:
 
 def test_a_state_is_copied_at_once_and_written_beside_training(fold):
     weights = torch.zeros(3)
-    with Keeper(fold, longest=60) as keeper:
-        keeper.keep(lambda: {"weights": weights, "history": [{"epoch": 1}], "nested": [{"more": weights}]})
+    with CheckpointWriter(fold, longest=60) as writer:
+        writer.write(lambda: {"weights": weights, "history": [{"epoch": 1}], "nested": [{"more": weights}]})
         weights += 7
-        keeper.finish()
+        writer.finish()
         stored = load_checkpoint(fold.checkpoint)
         assert not stored["weights"].any()
         assert not stored["nested"][0]["more"].any()
-        keeper.keep(lambda: state(2))
+        writer.write(lambda: state(2))
     # Leaving waits for the last one; the one before stays beside it.
     assert load_checkpoint(fold.checkpoint)["weights"][0] == 2
     assert not load_checkpoint(fold.previous_checkpoint)["weights"].any()
@@ -42,7 +42,7 @@ def test_a_state_is_copied_at_once_and_written_beside_training(fold):
 
 def test_the_next_is_due_when_copying_takes_a_fiftieth_of_the_time_and_after_a_minute_at_the_latest(fold, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(keeping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
 
     def slow(seconds: float):
         def get_state() -> dict:
@@ -51,19 +51,19 @@ def test_the_next_is_due_when_copying_takes_a_fiftieth_of_the_time_and_after_a_m
 
         return get_state
 
-    with Keeper(fold, longest=60) as keeper:
-        assert not keeper.due
-        now[0] += keeping.FIRST_AFTER
-        assert keeper.due
+    with CheckpointWriter(fold, longest=60) as writer:
+        assert not writer.due
+        now[0] += checkpoints.FIRST_AFTER
+        assert writer.due
         for seconds, wait in ((0.1, 5), (0.5, 25), (3.0, 60)):
-            keeper.keep(slow(seconds))
+            writer.write(slow(seconds))
             now[0] += wait - 0.01
-            assert not keeper.due
+            assert not writer.due
             now[0] += 0.02
-            assert keeper.due
-            keeper.finish()
-    with Keeper(fold, longest=0) as keeper:
-        assert keeper.due
+            assert writer.due
+            writer.finish()
+    with CheckpointWriter(fold, longest=0) as writer:
+        assert writer.due
 
 
 def test_a_disk_error_in_the_writer_is_raised_in_training(fold):
@@ -71,10 +71,10 @@ def test_a_disk_error_in_the_writer_is_raised_in_training(fold):
     (fold.checkpoint / "file").touch()
     fold.previous_checkpoint.mkdir()
     (fold.previous_checkpoint / "file").touch()
-    with Keeper(fold, longest=60) as keeper:
-        keeper.keep(lambda: state(1))
+    with CheckpointWriter(fold, longest=60) as writer:
+        writer.write(lambda: state(1))
         with pytest.raises((OSError, UserError)):
-            keeper.finish()
+            writer.finish()
 
 
 def train(progress: Progress, steps: int, loss: float = 1.0) -> None:
