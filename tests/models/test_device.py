@@ -77,6 +77,22 @@ def test_a_compiler_is_used_where_it_is_asked_for_and_tried_on_cuda_for_long_tra
     assert tried == ["contiguous float32", "channels_last float32"]
 
 
+def test_a_compiler_that_fails_is_left_out_and_named(monkeypatch, caplog):
+    monkeypatch.setattr(device, "synchronise", lambda _: None)
+    monkeypatch.setattr(device, "list_precisions", lambda _: ["float32"])
+    make, _ = make_step({"contiguous float32 compile": 0.01})
+
+    def fail_with_graphs(speed: Speed):
+        if speed.compiler == "graphs":
+            raise RuntimeError("no such backend\nand more")
+        return make(speed)
+
+    with caplog.at_level(logging.INFO):
+        speed = measure_speed(fail_with_graphs, torch.device("cuda"), steps=10**6, seconds=0.05)
+    assert speed.label == "contiguous float32 compile"
+    assert caplog.messages == ["train.compile=graphs: fails on this machine (no such backend), so it is not used."]
+
+
 @pytest.mark.parametrize(
     ("capability", "bf16", "precision"),
     [((6, 0), False, None), ((7, 0), False, "fp16"), ((7, 5), False, "fp16"), ((8, 0), True, "bf16")],
