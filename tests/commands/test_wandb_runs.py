@@ -183,7 +183,7 @@ def test_a_model_starts_from_an_artifact_and_refuses_one_that_was_changed(servic
     good = model.files["last.pt"]
     model.files["last.pt"] = good[:-1] + b"?"
     for name, words in (("a:v0", "not the checkpoint"), ("nothing", "no model"), ("no name", "write wandb:NAME")):
-        fetch = f"from foldmark.commands.wandb_runs import *; fetch_start(Places(Path('.')), 'wandb:{name}')"
+        fetch = f"from foldmark.commands.wandb_runs import *; fetch_source(Places(Path('.')), 'train.start', 'wandb:{name}')"
         assert words in client(tmp_path, service, fetch).stderr
     model.files["last.pt"] = good
     done = client(tmp_path, service, RUN_COMMANDS, "train", *options, f"{start} {split}")

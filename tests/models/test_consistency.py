@@ -18,6 +18,8 @@ from foldmark.runs.run_folder import RunFolder
 class OnCpu(torch.nn.Module):
     """A model without weights; its mean face only says where it computes."""
 
+    aligner = None
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean_points_crop", torch.zeros(68, 2))

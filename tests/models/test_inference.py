@@ -9,12 +9,15 @@ from foldmark.core import geometry
 from foldmark.core.config import check_config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.models.aligner import Aligner
 from foldmark.models.inference import predict_points, prepare_model, tta_shifts
 from foldmark.models.net import build_model
 
 
 class Unmoved(nn.Module):
     """A net that answers the mean face, `error` crop pixels too far right, whatever it sees."""
+
+    aligner = None
 
     def __init__(self, mean_points_crop: torch.Tensor, error: float = 0.0) -> None:
         super().__init__()
@@ -135,3 +138,23 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved(set_up):
     assert np.array_equal(one, other)
     with pytest.raises(torch.OutOfMemoryError):
         predict_points(Counting(mean, most=0), store, np.arange(2), config, faces.markup)
+
+
+@pytest.mark.parametrize(
+    "crop", [{"size": 32, "down": 0.2}, {"size": 48, "enlargement": 1.2, "down": 0.1}, {"size": 96, "enlargement": 1.6}]
+)
+def test_an_aligner_places_the_crop_whatever_the_size_and_place_of_its_own(set_up, crop, tmp_path):
+    """A model that answers its mean face wherever the crop lies then says what the aligner said, which has the same face."""
+    faces, store, config, mean = set_up
+    own = check_config({"crop": crop, "predict": {"realign": 0, "flip": False}}, "test")
+    answer = Unmoved(mean * own.crop.size[0] / 64)
+    own_store = open_store(faces, own.crop, tmp_path, workers=1)
+    said_px, _ = predict_points(answer, own_store, np.arange(6), own, faces.markup)
+    model = Unmoved(mean)
+    model.aligner = Aligner(answer, own)
+    config = config.model_copy(update={"predict": config.predict.model_copy(update={"flip": False})})
+    points_px, _ = predict_points(model, store, np.arange(6), config, faces.markup)
+    # Both stores are cut at whole pixels of the picture.
+    assert np.abs(points_px - said_px).max() < 1.1
+    model.aligner = None
+    assert np.abs(predict_points(model, store, np.arange(6), config, faces.markup)[0] - said_px).max() > 3.0

@@ -180,11 +180,48 @@ def test_an_unsafe_checkpoint_is_refused(foldmark, trained, synthetic_root, quic
     assert not (trained.parent.parent / "hacked").exists()
 
 
+def test_an_aligner_is_trained_first_and_becomes_part_of_the_fold(foldmark, synthetic_root, quick, workplace):
+    def run(command, *more):
+        return foldmark(command, "--data-root", synthetic_root, "--config", "configs/small.yaml", *more)
+
+    (workplace / "configs").unlink()
+    (workplace / "configs").mkdir()
+    (workplace / "configs/finder.yaml").write_text("{crop: {size: 32}, model: {name: cnn, head: pool}, train: {epochs: 1}}")
+    (workplace / "configs/small.yaml").write_text(
+        "{crop: {size: 48}, model: {name: cnn, head: pool, aligner: finder}, predict: {realign: 0}, train: {epochs: 1}}"
+    )
+    done = run("train", "--folds", "0")
+    assert done.returncode == 0, done.stderr
+    assert "takes models of finder-synthetic, so what is missing there is trained first" in done.stdout
+    finder = torch.load(workplace / "runs/finder-synthetic/fold0/last.pt", weights_only=True)["averaged"]
+    held = torch.load(workplace / "runs/small-synthetic/fold0/last.pt", weights_only=True)["aligner"]["weights"]
+    assert all(torch.equal(finder[name], held[name]) for name in finder)
+    assert run("csv").returncode == 0
+    csv = (workplace / "submissions/small-synthetic.csv").read_bytes()
+    # The run folder needs no other one to predict with.
+    shutil.rmtree(workplace / "runs/finder-synthetic")
+    (workplace / "runs/small-synthetic/fold0/test.npz").unlink()
+    assert run("csv").returncode == 0
+    assert (workplace / "submissions/small-synthetic.csv").read_bytes() == csv
+
+
+def test_an_aligner_is_refused_that_has_seen_what_is_held_out_or_learns_other_points(foldmark, synthetic_root, quick, workplace):
+    def train(name, settings=""):
+        return foldmark("train", "--data-root", synthetic_root, "--name", name, "--set", f"{quick} {settings}", "--folds", "0")
+
+    assert train("finder").returncode == 0
+    assert_refused(train("folds", "model.aligner=finder folds.seed=1"), "model.aligner", "finder has other folds", "folds.file=")
+    assert_refused(train("eyes", "model.aligner=finder data.points=[36,39,42,45]"), "finder learns other points")
+    assert_refused(train("nobody", "model.aligner=nobody"), "nobody has no finished fold")
+    assert train("one", "model.aligner=finder").returncode == 0
+    assert_refused(train("two", "model.aligner=one"), "one has an aligner itself")
+
+
 def test_a_run_goes_on_from_another_ones_folds(foldmark, synthetic_root, quick, workplace):
     def train(name, settings=""):
         return foldmark("train", "--data-root", synthetic_root, "--name", name, "--set", f"{quick} {settings}", "--folds", "0")
 
-    assert_refused(train("on", "train.start=resnet18"), "resnet18-synthetic has no finished fold")
+    assert_refused(train("on", "train.start=nothing"), "nothing has no finished fold")
     assert not (workplace / "runs/on").exists()
     done = train("first")
     assert done.returncode == 0, done.stderr

@@ -27,8 +27,8 @@ def compare(session: Session, data: Data) -> None:
         "failure rate: faces with an NME over 8 %."
     )
     for variant in variants:
-        if start := variant.run.config.train.start:
-            say(f"{variant.name} continues {start}; the minutes of {start} are not included.")
+        for source in variant.run.config.sources.values():
+            say(f"{variant.name} takes models of {source}; the minutes of {source} are not included.")
     _say_next(variants, best_blend)
 
 

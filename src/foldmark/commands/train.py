@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from foldmark.commands.wandb_runs import fetch_start
+from foldmark.commands.wandb_runs import fetch_source
 from foldmark.core.files import lock_folder
 from foldmark.core.metrics import format_scores
 from foldmark.data.sets import Data
@@ -26,11 +26,16 @@ from foldmark.train.state import check_names
 
 
 def train(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
-    """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures."""
-    for config in experiment.members.values():
+    """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures; before them,
+    what is missing of the runs whose models they take."""
+    runs = {**experiment.sources, **experiment.members}
+    for config in runs.values():
         check_names(config)
-    for name, config in experiment.members.items():
-        fetch_start(session.places, config.train.start)
+    if experiment.sources:
+        say(f"{experiment.name} takes models of {', '.join(experiment.sources)}, so what is missing there is trained first.")
+    for name, config in runs.items():
+        for key, source in config.sources.items():
+            fetch_source(session.places, key, source)
         train_run(session, open_run(session.places, name, config, experiment.data, show_progress), experiment.data, folds)
 
 

@@ -125,15 +125,16 @@ class Upload:
             left.unlink()
 
 
-def fetch_start(places: Places, start: str | None) -> None:
-    """Fetch the models of train.start from W&B, if it names some and they are not here: wandb:NAME or wandb:NAME:ALIAS, whose
-    folds are the artifacts NAME-fold0, NAME-fold1 and so on. Raises UserError where there are none, or damaged ones."""
-    folder = places.start(start or "")
-    if start is None or not start.startswith(FROM_WANDB) or folder.is_dir():
+def fetch_source(places: Places, key: str, source: str) -> None:
+    """Fetch the models that a key of `config.sources` names from W&B, if it names some there and they are not here: wandb:NAME or
+    wandb:NAME:ALIAS, whose folds are the artifacts NAME-fold0, NAME-fold1 and so on. Raises UserError where there are none, or
+    damaged ones."""
+    folder = places.source(source)
+    if not source.startswith(FROM_WANDB) or folder.is_dir():
         return
-    if not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", start.removeprefix(FROM_WANDB), re.ASCII):
-        raise UserError(f"train.start: {start}: write wandb:NAME or wandb:NAME:ALIAS, as in wandb:resnet18:v0.")
-    name, _, alias = start.removeprefix(FROM_WANDB).partition(":")
+    if not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", source.removeprefix(FROM_WANDB), re.ASCII):
+        raise UserError(f"{key}: {source}: write wandb:NAME or wandb:NAME:ALIAS, as in wandb:resnet18:v0.")
+    name, _, alias = source.removeprefix(FROM_WANDB).partition(":")
     stay_in_this_folder()
     entity = os.environ.get("WANDB_ENTITY") or require_login()
     with lock_file(folder):
@@ -145,9 +146,9 @@ def fetch_start(places: Places, start: str | None) -> None:
             if not ask(fetch_model, path, RunFolder(partial).fold(fold), seconds=UPLOAD_LIMIT):
                 break
         if not fold:
-            raise UserError(f"train.start: {start}: no model {path} in W&B; its page lists them under Artifacts.")
+            raise UserError(f"{key}: {source}: no model {path} in W&B; its page lists them under Artifacts.")
         place_folder(partial, folder)
-    say(f"{start}: {fold} folds from W&B, kept in {folder}")
+    say(f"{source}: {fold} folds from W&B, kept in {folder}")
 
 
 def fetch_model(path: str, fold: FoldFolder) -> bool:
@@ -161,7 +162,7 @@ def fetch_model(path: str, fold: FoldFolder) -> bool:
     artifact, run = api.artifact(path, type="model"), RunFolder(fold.path.parent)
     artifact.download(root=str(fold.path), skip_cache=True)
     if file_sha256(fold.checkpoint) != artifact.metadata.get("sha256"):
-        raise UserError(f"train.start: {path}: is not the checkpoint that was logged; log it again, or name another version.")
+        raise UserError(f"{path}: is not the checkpoint that was logged; log it again, or name another version.")
     for file in (run.config_file, run.split_file):
         (fold.path / file.name).replace(file)
     write_text(fold.summary_file, json.dumps(artifact.metadata))

@@ -81,13 +81,17 @@ class ModelConfig(Section):
     norm: bool = False  # cnn: batch normalisation after each conv
     weights: str | None = None  # a ResNet starts from imagenet's, downloaded, or from a file's; None: from scratch
     standardise: bool = True  # each crop by its own mean and spread; False: value / 255 - 0.5, as the course does
+    # The run, or this config's, whose models find where the crop lies: each fold takes its own fold's, which must hold out the
+    # same faces. None: the crop lies about the box.
+    aligner: str | None = None
 
 
 class AugmentConfig(Section):
     rotate: float = Field(15, ge=0, le=180)  # up to +- degrees
     scale: float = Field(0.1, ge=0, le=1)  # up to +- this share, log-uniform
     shift: Share = 0.05  # up to +- this share of the crop's side
-    realign: Share = 0.5  # share of the faces that are cropped as predict.realign crops them
+    realign: Share = 0.5  # share of the faces that are cropped as an aligner or predict.realign crops them
+    realign_jitter: Share = 0.4  # share of rotate, scale and shift that is left for these: the error of the points aligned by
     flip: Share = 0.5  # probability
     brightness: Share = 0.2  # up to +- this share of full white
     contrast: Share = 0.3  # up to +- this share
@@ -142,9 +146,20 @@ class Config(Section):
     def _settings_fit_each_other(self) -> "Config":
         if self.model.weights and self.train.start:
             raise ValueError("model.weights, train.start: a model starts from one of them; set the other to null")
-        if self.data.points and len(self.data.points) == 1 and (self.predict.realign or self.augment.realign):
-            raise ValueError("predict.realign, augment.realign: one point says nothing about turn and size; set both to 0")
+        realigns = self.predict.realign or self.augment.realign or self.model.aligner
+        if self.data.points and len(self.data.points) == 1 and realigns:
+            raise ValueError(
+                "predict.realign, augment.realign, model.aligner: one point says nothing about turn and size; switch them off"
+            )
+        if self.model.aligner and not self.crop.square:
+            raise ValueError("model.aligner: aligns square crops only; set crop.square=true, or the aligner to null")
         return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The runs whose models this one takes, by the key that names each."""
+        named = {"train.start": self.train.start, "model.aligner": self.model.aligner}
+        return {key: name for key, name in named.items() if name}
 
 
 # Settings that do not change what a run computes; the split file is copied into the run folder.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from foldmark.core import geometry
-from foldmark.models.inference import CropPredictor
+from foldmark.models.inference import CropPredictor, place_crops
 from foldmark.models.net import PointRegressor
 from foldmark.runs.run import Run
 
@@ -18,9 +18,10 @@ def measure_shift_consistency(model: PointRegressor, run: Run, rows: np.ndarray)
     predictor = CropPredictor(model, run.store, run.config, run.faces.markup)
     store_to_px = geometry.invert(run.store.px_to_store[rows])
 
+    cuts = place_crops(model, run.store, rows, run.config, run.faces.markup)
+
     def predict_px(move: tuple[int, int]) -> np.ndarray:
-        affine = geometry.compose(geometry.similarity(size, size, shift=move), geometry.centre_affine(run.store.size, size))
-        affines = np.repeat(affine[None], len(rows), axis=0)
+        affines = geometry.compose(geometry.similarity(size, size, shift=move), cuts)
         return geometry.apply(store_to_px, predictor.predict(rows, affines[None])[0])
 
     still_px = predict_px((0, 0))

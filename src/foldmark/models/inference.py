@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 from foldmark.core import geometry
 from foldmark.core.config import Config
@@ -45,8 +46,9 @@ def predict_points(
     """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets, and spread_px
     (len(rows), k): how far the predictions that were averaged lie from their mean, root mean square.
 
-    realign: the detector's boxes scatter and faces tilt, so the face is cropped again with the turn, scale and place that align
-    the prediction to the mean face, and predicted again (after Dollar et al. 2010, Cascaded Pose Regression).
+    model.aligner: the detector's boxes scatter and faces tilt, so a small model's points place the first crop: with the turn,
+    scale and place that align them to the mean face (after Dollar et al. 2010, Cascaded Pose Regression).
+    realign: the face is cropped again so, by the model's own prediction, and predicted again.
     flip, shift: TTA, the mean with the predictions for the flipped crop and for crops that are shifted a little towards each
     corner. With two realignments or more, the plain prediction that aligned the last crop is averaged with the flipped one of the
     last crop; a plain pass over the last crop would change little.
@@ -54,7 +56,7 @@ def predict_points(
     size, predict = config.crop.size, config.predict
     predictor = CropPredictor(model, store, config, markup)
     mean_crop = model.mean_points_crop.cpu().double().numpy()
-    cuts = np.repeat(geometry.centre_affine(store.size, size)[None], len(rows), axis=0)
+    cuts = place_crops(model, store, rows, config, markup)
     points_store = np.empty((0, len(rows), markup.count, 2))
     for _ in range(predict.realign):
         points_store = predictor.predict(rows, cuts[None])
@@ -70,6 +72,22 @@ def predict_points(
     return mean_px, np.sqrt(np.square(points_px - mean_px).sum(axis=3).mean(axis=0))
 
 
+def place_crops(model: PointRegressor, store: CropStore | Crops, rows: np.ndarray, config: Config, markup: Markup) -> np.ndarray:
+    """Where a model first looks for these rows (n,) of the store, as affines `store_to_crop` (n, 2, 3): as its aligner says, or
+    at the crop about the box."""
+    crop, centre = config.crop, geometry.centre_affine(store.size, config.crop.size)
+    if model.aligner is None:
+        return np.repeat(centre[None], len(rows), axis=0)
+    own = model.aligner.config
+    # The aligner's crop about the same box, from this crop.
+    scale = crop.enlargement / own.crop.enlargement * own.crop.size[0] / crop.size[0]
+    down = (crop.down - own.crop.down) / own.crop.enlargement * own.crop.size[1]
+    cut = geometry.compose(geometry.similarity(crop.size, own.crop.size, scale=scale, shift=(0, down)), centre)
+    predictor = CropPredictor(model.aligner.model, store, own, markup, oversample=max(1, round(1 / scale)))
+    points_store = predictor.predict(rows, np.repeat(cut[None], len(rows), axis=0)[None])[0]
+    return geometry.align(points_store, model.mean_points_crop.cpu().double().numpy())
+
+
 def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:
     """The shifts (x, y) of TTA in crop pixels: none, and that far towards each corner."""
     corners = [(x * shift_crop, y * shift_crop) for x in (-1, 1) for y in (-1, 1)]
@@ -77,11 +95,14 @@ def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:
 
 
 class CropPredictor:
-    """A model that predicts crops of a store's faces, each cut by an affine of its own."""
+    """A model that predicts crops of a store's faces, each cut by an affine of its own. oversample: crops are cut so many times
+    larger and averaged down, for a model that sees the faces much smaller than the store holds them."""
 
-    def __init__(self, model: PointRegressor, store: CropStore | Crops, config: Config, markup: Markup) -> None:
+    def __init__(
+        self, model: PointRegressor, store: CropStore | Crops, config: Config, markup: Markup, *, oversample: int = 1
+    ) -> None:
         self.model, self.store, self.size, self.markup = model.eval(), store, config.crop.size, markup
-        self.device = model.mean_points_crop.device
+        self.oversample, self.device = oversample, model.mean_points_crop.device
         self.batch = config.predict.batch or (CPU_BATCH if self.device.type == "cpu" else DEVICE_BATCH)
 
     @torch.inference_mode()
@@ -111,13 +132,17 @@ class CropPredictor:
         return geometry.apply(geometry.invert(affines), points_crop).reshape(views, count, -1, 2)
 
     def _predict_batch(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray) -> np.ndarray:
-        crops = [self.store[row] for row in rows]
+        crops, times = [self.store[row] for row in rows], self.oversample
+        size = (times * self.size[0], times * self.size[1])
+        affines = geometry.compose(geometry.resize(times, times), store_to_crop)
         if self.device.type == "cpu":
-            warped = [warp(crop, affine, self.size) for crop, affine in zip(crops, store_to_crop, strict=True)]
+            warped = [warp(crop, affine, size) for crop, affine in zip(crops, affines, strict=True)]
             pictures = torch.from_numpy(np.stack(warped))[:, None]
         else:
-            sampling = find_sampling(store_to_crop, self.store.size, self.size).to(self.device)
-            pictures = resample(torch.from_numpy(np.stack(crops))[:, None].to(self.device), sampling, self.size)
+            sampling = find_sampling(affines, self.store.size, size).to(self.device)
+            pictures = resample(torch.from_numpy(np.stack(crops))[:, None].to(self.device), sampling, size)
             pictures = pictures.round().to(torch.uint8)
+        if times > 1:
+            pictures = avg_pool2d(pictures.float(), times).round().to(torch.uint8)
         flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
         return self.model(torch.where(flipped, pictures.flip(3), pictures)).cpu().double().numpy()

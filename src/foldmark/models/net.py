@@ -1,6 +1,7 @@
 """The model: a backbone gives maps, a head finds the points in them. A variant is a YAML file that names both."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,11 +11,15 @@ from foldmark.core.tables import pick
 from foldmark.models.backbones import BACKBONES, Backbone
 from foldmark.models.heads import HEADS, Head
 
+if TYPE_CHECKING:
+    from foldmark.models.aligner import Aligner
+
 
 class PointRegressor(nn.Module):
     """Backbone and head. forward takes crops uint8 or float (n, 1, height, width) and gives points_crop float32 (n, k, 2).
 
-    With train.mean_face the head starts at the mean face and has only the difference to learn.
+    With train.mean_face the head starts at the mean face and has only the difference to learn. aligner: finds where its crops
+    lie; no part of its state.
     """
 
     backbone: Backbone
@@ -26,6 +31,7 @@ class PointRegressor(nn.Module):
         self.backbone, self.head = backbone, head
         self.register_buffer("mean_points_crop", mean_points_crop.float())
         self.start_at_mean, self.standardise = config.train.mean_face, config.model.standardise
+        self.aligner: Aligner | None = None
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         maps = self.backbone(self.normalise_light(crops.float()))

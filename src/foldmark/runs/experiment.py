@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldmark.core.config import Config
-from foldmark.core.config_file import load_variants
+from foldmark.core.config_file import load_config, load_variants
 from foldmark.core.errors import UserError
 from foldmark.data.sets import Data
 from foldmark.runs.places import Places, check_name
@@ -39,12 +39,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment or a blend of several: its name, the config of each member by the name of its run, and the data."""
+    """An experiment or a blend of several: its name, the config of each member by the name of its run, and the data. sources: the
+    runs whose models the members take and that a config describes, in the order in which to train them."""
 
     name: str
     members: dict[str, Config]
     data: Data
     overrides: Sequence[str] = field(default=())
+    sources: dict[str, Config] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -77,8 +79,10 @@ def make_experiment(places: Places, settings: Settings, data: Data) -> Experimen
     variants = load_variants(chosen, places.configs, settings.overrides)
     name, runs = _name_runs(chosen, list(variants), settings.name, data.synthetic)
     run_of = dict(zip(variants, runs, strict=True))
-    configs = [_name_start(places, config, run_of, data.synthetic) for config in variants.values()]
-    return Experiment(name, dict(zip(runs, configs, strict=True)), data, settings.overrides)
+    naming = _Naming(places, run_of, data.synthetic)
+    sources = {run: config for config in variants.values() for run, config in naming.list_sources(config).items()}
+    configs = [naming.name_sources(config) for config in variants.values()]
+    return Experiment(name, dict(zip(runs, configs, strict=True)), data, settings.overrides, sources)
 
 
 def find_trained(places: Places, settings: Settings) -> tuple[str, list[str]]:
@@ -115,10 +119,37 @@ def _name_run(stem: str, synthetic: bool) -> str:
     return f"{stem}-synthetic" if synthetic and stem != SYNTHETIC_CONFIG else stem
 
 
-def _name_start(places: Places, config: Config, run_of: dict[str, str], synthetic: bool) -> Config:
-    """The config with train.start as the name of a run: where it names a config, the name of that config's run."""
-    start = config.train.start
-    if start is None:
-        return config
-    run = run_of.get(start) or _name_run(start, synthetic and (places.configs / f"{start}.yaml").is_file())
-    return config.model_copy(update={"train": config.train.model_copy(update={"start": run})})
+@dataclass(frozen=True)
+class _Naming:
+    """How an experiment names the runs whose models it takes. run_of: the run of each member by its config."""
+
+    places: Places
+    run_of: dict[str, str]
+    synthetic: bool
+
+    def name_run(self, source: str) -> str:
+        return self.run_of.get(source) or _name_run(source, self.synthetic and self._is_config(source))
+
+    def name_sources(self, config: Config) -> Config:
+        """The config with the name of a run, where train.start or model.aligner names a config."""
+        tree = config.model_dump()
+        for key, source in config.sources.items():
+            section, name = key.split(".")
+            tree[section][name] = self.name_run(source)
+        return Config.model_validate(tree)
+
+    def list_sources(self, config: Config) -> dict[str, Config]:
+        """The runs that this config needs and that are no members, each after those which it needs itself: with the config that
+        it was begun with or, where it was not, that of its name with the data and folds of this one."""
+        sources: dict[str, Config] = {}
+        for source in config.sources.values():
+            if source in self.run_of or not self._is_config(source):
+                continue
+            folder = RunFolder(self.places.run(self.name_run(source)))
+            own = load_config(source, self.places.configs).model_copy(update={"data": config.data, "folds": config.folds})
+            sources |= self.list_sources(own)
+            sources[folder.name] = folder.read_config() if folder.config_file.exists() else self.name_sources(own)
+        return sources
+
+    def _is_config(self, source: str) -> bool:
+        return (self.places.configs / f"{source}.yaml").is_file()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foldmark.core.errors import UserError
 
-FROM_WANDB = "wandb:"  # train.start: a model kept in W&B
+FROM_WANDB = "wandb:"  # train.start, model.aligner: a model kept in W&B
 # Taken by Foldmark's own files in runs/ and submissions/.
 RESERVED = {"check", "compare", "ledger", "readme"}
 
@@ -65,11 +65,11 @@ class Places:
     def run(self, name: str) -> Path:
         return self.runs / name
 
-    def start(self, start: str) -> Path:
-        """The run folder that train.start names: of a run, or of the copy of one from W&B."""
-        if start.startswith(FROM_WANDB):
-            return self.cache / "starts" / start.removeprefix(FROM_WANDB).replace(":", "-")
-        return self.run(start)
+    def source(self, name: str) -> Path:
+        """The run folder that train.start or model.aligner names: of a run, or of the copy of one from W&B."""
+        if name.startswith(FROM_WANDB):
+            return self.cache / "starts" / name.removeprefix(FROM_WANDB).replace(":", "-")
+        return self.run(name)
 
     def csv(self, name: str) -> Path:
         """The competition file of an experiment."""

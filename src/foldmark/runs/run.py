@@ -70,8 +70,8 @@ def open_run(places: Places, name: str, config: Config, data: Data, progress: Pr
     faces = pick_faces(data, config)
     folds, groups = _choose_folds(config, data, progress)
     store = _open_crops(faces, config, places, progress)
-    if config.train.start:
-        find_start(places, config.train.start, faces, folds)
+    for key in config.sources:
+        find_source(places, config, key, faces, folds)
     # The folder is made only now that nothing is wrong with the input, and by one process of those that start it together.
     with lock_folder(folder.path, None):
         if folder.config_file.exists():
@@ -101,15 +101,15 @@ def pick_faces(data: Data, config: Config) -> Faces:
     return data.train if config.data.points is None else data.train.pick_points(config.data.points)
 
 
-def find_start(places: Places, start: str, faces: Faces, folds: np.ndarray) -> RunFolder:
-    """The run folder of `start`, which train.start names. Raises UserError if it has no finished fold, or holds out other faces
+def find_source(places: Places, config: Config, key: str, faces: Faces, folds: np.ndarray) -> RunFolder:
+    """The run folder that a key of `config.sources` names. Raises UserError if it has no finished fold, or holds out other faces
     than `folds` (n,) does."""
-    folder = RunFolder(places.start(start))
+    folder = RunFolder(places.source(config.sources[key]))
     if not folder.finished:
-        raise UserError(f"train.start: {folder.path} has no finished fold; train it first, with the same DATA_ROOT.")
+        raise UserError(f"{key}: {folder.path} has no finished fold; train it first, with the same DATA_ROOT.")
     if not np.array_equal(read_split(folder.split_file, faces), folds):
         raise UserError(
-            f"train.start: {folder.path} has other folds, so its models have seen what this run holds out; "
+            f"{key}: {folder.path} has other folds, so its models have seen what this run holds out; "
             f'take its folds with SET="folds.file={folder.split_file}".'
         )
     return folder

@@ -14,13 +14,15 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_text
 from foldmark.core.metrics import compute_scores
+from foldmark.models.aligner import load_aligner, read_aligner
 from foldmark.models.checkpoint import load_latest_checkpoint, push_checkpoint
 from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.net import count_parameters
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
-from foldmark.runs.run import Run, find_start
+from foldmark.runs.run import Run, find_source
+from foldmark.runs.run_folder import FoldFolder
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.checkpoints import CheckpointWriter, write_metrics
 from foldmark.train.device_batches import cut_batches
@@ -49,8 +51,8 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
     write_metrics(folder, training.progress.history)
     summary = training.predict_held_out()
     # The optimizer's state is two thirds of the file and of no use any more.
-    averaged, history = training.state.averaged.state_dict(), training.progress.history
-    push_checkpoint(folder, {"averaged": averaged, "history": history, "binding": training.binding})
+    kept = {key: value for key, value in training.get_state().items() if key in ("averaged", "aligner", "history", "binding")}
+    push_checkpoint(folder, kept)
     for listener in listeners:
         listener.end(summary)
     # Last, because it marks the fold as finished.
@@ -94,6 +96,8 @@ class FoldTraining:
                 if not difference:
                     state.load_state_dict(stored)
                     self.progress.load_state_dict(stored)
+                    if run.config.model.aligner:
+                        self._set_aligner(stored["aligner"])
                     return
             except (KeyError, TypeError, ValueError, RuntimeError):
                 difference = "another program or model"
@@ -104,9 +108,17 @@ class FoldTraining:
         if run.config.model.weights:
             load_pretrained(state.model.backbone, run.config.model.weights)
         elif run.config.train.start:
-            start = find_start(run.places, run.config.train.start, run.faces, run.folds)
-            load_fold(state.model, start.fold(self.data.fold))
+            load_fold(state.model, self._find_source("train.start"))
         state.averaged.load_state_dict(state.model.state_dict())
+        if run.config.model.aligner:
+            self._set_aligner(read_aligner(self._find_source("model.aligner"), run.config))
+
+    def _find_source(self, key: str) -> FoldFolder:
+        """This fold of the run that a key names."""
+        return find_source(self.run.places, self.run.config, key, self.run.faces, self.run.folds).fold(self.data.fold)
+
+    def _set_aligner(self, stored: dict) -> None:
+        self.state.averaged.aligner = load_aligner(stored, self.run.faces.markup.count, self.state.device)
 
     def train(self, writer: CheckpointWriter) -> None:
         """Do the steps that are left."""
@@ -124,7 +136,7 @@ class FoldTraining:
                 read = now
             if is_due:
                 self._refuse_ruined_weights()
-                writer.write(self._checkpoint)
+                writer.write(self.get_state)
             started = time.monotonic()
         self._refuse_ruined_weights()
 
@@ -180,9 +192,15 @@ class FoldTraining:
         where = f"its checkpoint is of epoch {steps / self.progress.steps_per_epoch:.2f}"
         return UserError(f"{folder.path}: {what}; {where}: {fix}.")
 
-    def _checkpoint(self) -> dict:
+    def get_state(self) -> dict:
         """All that resuming needs."""
-        return {**self.state.state_dict(), **self.progress.state_dict(), "binding": self.binding}
+        aligner = self.state.averaged.aligner
+        return {
+            **self.state.state_dict(),
+            **self.progress.state_dict(),
+            **({"aligner": aligner.state_dict()} if aligner else {}),
+            "binding": self.binding,
+        }
 
     def predict_held_out(self) -> dict:
         """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures."""

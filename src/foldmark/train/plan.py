@@ -14,8 +14,6 @@ from foldmark.core.config import AugmentConfig
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import FoldData
 
-# Share of turn, scale and shift that remains when a face is cropped again: the error of a first prediction.
-REALIGNED_STRENGTH = 0.4
 BLUR_SIGMA = (0.3, 1.5)  # crop pixels
 NOISE_STD = (0.01, 0.06)  # of full white
 
@@ -67,7 +65,7 @@ def plan_epoch(run: Run, data: FoldData, epoch: int) -> Plan:
     aligned = rng.random(count) < config.realign
     centre = np.broadcast_to(geometry.centre_affine(run.store.size, size), (count, 2, 3))
     base = np.where(aligned[:, None, None], geometry.align(data.points_store, data.mean_crop), centre)
-    affine, flips = jitter_affines(config, base, size, rng, np.where(aligned, REALIGNED_STRENGTH, 1.0))
+    affine, flips = jitter_affines(config, base, size, rng, np.where(aligned, config.realign_jitter, 1.0))
     points_crop = geometry.apply(affine, data.points_store)
     points_crop[flips] = points_crop[flips][:, run.faces.markup.mirror]
     photometric = plan_photometric(config, size, count, [run.config.train.seed, epoch])
