@@ -74,7 +74,7 @@ def test_imm_has_no_competition_file(foldmark, synthetic_imm_root, workplace):
 
 
 def test_a_short_training_beats_the_mean_face(foldmark, real_root, workplace):
-    settings = ["--data-root", real_root, "--config", "part1", "--name", "short", "--set", "train.epochs=20"]
+    settings = ["--data-root", real_root, "--config", "part1", "--name", "short", "--set", "train.epochs=8"]
     done = foldmark("train", *settings)
     assert done.returncode == 0, done.stderr
     faces = read_imm(find_imm(real_root)).pick_points([52])

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.commandline import start_process
+from tests.commandline import fork_process
 from tests.conftest import assert_refused
 
 # A checkpoint after each step, and each epoch validated, however little time the steps take.
@@ -61,7 +60,7 @@ def without_times(path):
 
 
 def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_root, quick, workplace):
-    settings = quick.replace("train.epochs=1", "train.epochs=20") + EVERY_STEP
+    settings = quick.replace("train.epochs=1", "train.epochs=10") + EVERY_STEP
     arguments = ["train", "--data-root", str(synthetic_root), "--set", settings, "--folds", "0", "--device", "cpu"]
     whole = foldmark(*arguments, "--name", "whole")
     assert whole.returncode == 0, whole.stderr
@@ -70,14 +69,13 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_roo
     (workplace / "runs/cut/speed-cpu.json").write_bytes((workplace / "runs/whole/speed-cpu.json").read_bytes())
     metrics = workplace / "runs/cut/fold0/metrics.csv"
     kills = 0
-    for epochs in (1, 8):
-        process = start_process(workplace, *arguments, "--name", "cut", stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (metrics.exists() and len(without_times(metrics)) >= epochs):
+    for epochs in (1, 5):
+        process = fork_process(workplace, workplace / "said.txt", *arguments, "--name", "cut")
+        while process.is_alive() and not (metrics.exists() and len(without_times(metrics)) >= epochs):
             time.sleep(0.02)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
+        kills += process.is_alive()
+        process.kill()
+        process.join()
     assert kills
     # As a disk that lost its last blocks leaves it: the state before is gone on from.
     last, previous = (workplace / "runs/cut/fold0" / name for name in ("last.pt", "previous.pt"))
@@ -98,15 +96,16 @@ def test_killed_and_started_again_is_the_same_to_the_bit(foldmark, synthetic_roo
 def test_two_processes_never_train_one_fold_and_ctrl_c_says_how_to_go_on(foldmark, synthetic_root, quick, workplace):
     arguments = ["train", "--data-root", str(synthetic_root), "--name", "a", "--folds", "0"]
     arguments += ["--set", quick.replace("train.epochs=1", "train.epochs=2000") + EVERY_STEP]
-    first = start_process(workplace, *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    first = fork_process(workplace, workplace / "said.txt", *arguments)
     metrics = workplace / "runs/a/fold0/metrics.csv"
-    while first.poll() is None and not metrics.exists():
+    while first.is_alive() and not metrics.exists():
         time.sleep(0.02)
     assert_refused(foldmark(*arguments), "runs/a/fold0", "another process trains this fold")
-    assert first.poll() is None
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
-    assert first.returncode == 130
+    assert first.is_alive()
+    os.kill(first.pid, signal.SIGINT)
+    first.join(60)
+    assert first.exitcode == 130
+    said = (workplace / "said.txt").read_text()
     assert "run the same command again to resume" in said
     assert "Traceback" not in said
     assert not list((workplace / "runs").rglob("*.partial"))
