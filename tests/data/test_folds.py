@@ -205,3 +205,24 @@ def test_a_split_file_that_is_a_pipe_or_a_folder_is_refused(faces, tmp_path):
     for name, word in (("pipe.csv", "a pipe"), ("folder.csv", "a folder")):
         with pytest.raises(UserError, match=word):
             read_split(tmp_path / name, faces)
+
+
+def test_on_real_faces_the_standard_split_is_the_papers(real_faces):
+    groups = group_faces(real_faces)
+    folds = make_split(real_faces, FoldsConfig(split="300w"), groups)
+    tested = np.array(["/testset/" in picture for picture in real_faces.pictures])
+    assert (folds[tested] == 0).all()
+    assert split_groups(groups, folds) == 0
+    # Only a training photo that is also a test photo leaves the training faces.
+    assert set(folds) == {0, -1}
+    assert (folds[~tested] == 0).sum() <= 2
+
+
+def test_the_standard_split_needs_its_test_faces(faces):
+    with pytest.raises(UserError, match=r"folds.split: 300w .* no face in helen/testset"):
+        make_split(faces, FoldsConfig(split="300w"), group_faces(faces))
+
+
+def test_one_split_is_asked_for():
+    with pytest.raises(ValueError, match="two splits"):
+        FoldsConfig(split="300w", hold_out_last=8)

@@ -9,6 +9,7 @@ from foldmark.core.metrics import format_scores
 from foldmark.data.sets import Data
 from foldmark.ensemble.fit import write_fit
 from foldmark.ensemble.oof import read_oof
+from foldmark.ensemble.standard import describe_parts
 from foldmark.models.device import pick_device
 from foldmark.report.face_sheet import FaceSheet
 from foldmark.report.results import score_mean_face
@@ -70,6 +71,8 @@ def train_run(session: Session, run: Run, data: Data, asked_folds: list[int] | N
     write_fit(run.folder.ensemble_file, [run.folder], np.ones(1), run.faces)
     oof = read_oof(run.folder, run.faces)
     say(f"all out-of-fold faces ({len(oof)}): {format_scores(oof.scores())}")
+    if run.config.folds.split == "300w":
+        say(f"300-W, the standard split: {describe_parts(oof)}")
     say(f"for comparison, the mean training face placed in each box: {format_scores(score_mean_face(run, folds))}")
     following = None if data.kind.test_list is None else "make csv submit (the competition file); make dashboard (all curves)"
     say_made(f"{run.folder.path} (metrics.csv, faces.png and checkpoints in each fold)", following)

@@ -64,8 +64,15 @@ class FoldsConfig(Section):
     count: int = Field(5, ge=2, le=100)
     seed: int = Field(0, ge=0)
     alike: bool = True  # keep photos that look alike in one fold, where the set has such
+    split: Literal["kfold", "300w"] = "kfold"  # 300w: not K folds but one, the test faces of the papers
     hold_out_last: int | None = Field(None, ge=1)  # not K folds but one: the last so many photos or people by name
     file: Path | None = None  # a split file to use instead of making one
+
+    @model_validator(mode="after")
+    def _one_split(self) -> "FoldsConfig":
+        if self.split != "kfold" and self.hold_out_last:
+            raise ValueError("split and hold_out_last are two splits; set one of them")
+        return self
 
 
 class ModelConfig(Section):

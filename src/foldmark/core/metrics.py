@@ -14,6 +14,7 @@ import numpy as np
 from foldmark.core.faces import Faces
 
 FAILURE = 8.0  # percent; a face with a larger NME counts as failed
+LOOSE_FAILURE = 10.0  # the same, as other papers count
 RESAMPLES = 2000  # of the bootstrap
 
 
@@ -71,6 +72,17 @@ def face_failure(points_px: np.ndarray, faces: Faces) -> np.ndarray:
     return 100.0 * (face_nme(points_px, faces) > FAILURE)
 
 
+def face_loose_failure(points_px: np.ndarray, faces: Faces) -> np.ndarray:
+    """100 for each face (n,) whose NME is over 10 %, 0 for the others."""
+    return 100.0 * (face_nme(points_px, faces) > LOOSE_FAILURE)
+
+
+def face_area(points_px: np.ndarray, faces: Faces) -> np.ndarray:
+    """Each face's part (n,) of the area under the cumulative error curve up to an NME of 8 %, as a share in percent of the whole
+    (AUC, Yang et al. 2015, An Empirical Study of Recent Face Alignment Methods)."""
+    return 100 * np.clip(1 - face_nme(points_px, faces) / FAILURE, 0, None)
+
+
 def face_mse(points_px: np.ndarray, faces: Faces) -> np.ndarray:
     """Mean squared error of each face (n,) in relative units: x over the width and y over the height of its box, which on
     IMM is the whole picture. Points are (n, k, 2) in original pixels."""
@@ -95,6 +107,13 @@ METRICS = {
 }
 HEADLINE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown == "everywhere"}
 TABLE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown != "parts"}
+# What papers report of the standard 300-W split.
+PAPER_METRICS = {
+    "nme": METRICS["nme"],
+    "failures": Metric(f"failures over {FAILURE:g} %", "%", 2, face_failure),
+    "loose_failures": Metric(f"failures over {LOOSE_FAILURE:g} %", "%", 2, face_loose_failure),
+    "area": Metric(f"AUC to {FAILURE:g} %", "%", 1, face_area),
+}
 
 
 def compute_scores(points_px: np.ndarray, faces: Faces) -> dict[str, float]:

@@ -21,6 +21,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, read_bytes, write_text
 from foldmark.data.decode import picture_bytes
+from foldmark.data.ibug import STANDARD_TEST_FOLDERS, standard_part
 from foldmark.data.lookalikes import Sight, find_alike
 
 LARGEST = 256 * MEGABYTE  # of a split file
@@ -47,6 +48,8 @@ def make_split(faces: Faces, settings: FoldsConfig, groups: np.ndarray) -> np.nd
     """The fold (n,) of each face, groups (n,) whole, as the settings ask. Raises UserError for too few groups."""
     if settings.hold_out_last:
         return hold_out_last(faces, groups, settings.hold_out_last)
+    if settings.split == "300w":
+        return hold_out_standard(faces, groups)
     return make_folds(faces, groups, settings.count, settings.seed)
 
 
@@ -88,6 +91,16 @@ def hold_out_last(faces: Faces, groups: np.ndarray, count: int) -> np.ndarray:
         raise UserError(f"folds.hold_out_last: {count} of {len(last_name)} photos or people leaves none to train on; lower it.")
     held_out = sorted(last_name, key=last_name.__getitem__)[-count:]
     return np.where(np.isin(groups, held_out), 0, -1)
+
+
+def hold_out_standard(faces: Faces, groups: np.ndarray) -> np.ndarray:
+    """Fold number (n,) of each face in the standard split of 300-W: 0 for its test faces and what is in a group with one, such as
+    their mirror twins, else -1, never held out. Raises UserError where there is no test face, or none to train on."""
+    held_out = np.isin(groups, groups[[standard_part(picture) is not None for picture in faces.pictures]])
+    if held_out.all() or not held_out.any():
+        what = "no face to train on" if held_out.all() else f"no face in {', '.join(STANDARD_TEST_FOLDERS)}"
+        raise UserError(f"folds.split: 300w is the split of iBUG 300-W, and {faces.root} has {what}; take folds.split=kfold.")
+    return np.where(held_out, 0, -1)
 
 
 def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray) -> None:

@@ -25,6 +25,22 @@ LARGEST = 512 * MEGABYTE  # the published training list has 13
 # number is the photo's name.
 SOURCES_WITH_FACE_NUMBERS = {"afw", "helen", "ibug"}
 
+# The split of the papers (Ren et al. 2014, Face Alignment at 3000 FPS): the folders of the test faces with the part that each is
+# of, and how many faces there are to test and to train on. Mirror twins are no part of it.
+STANDARD_TEST_FOLDERS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenge"}
+STANDARD_TEST_FACES = {"common": 554, "challenge": 135}
+STANDARD_TRAINING_FACES = 3148
+
+
+def standard_part(picture: str) -> str | None:
+    """The part of the standard 300-W test faces that a picture or its mirror twin is of; None for one to train on."""
+    return STANDARD_TEST_FOLDERS.get(str(PurePosixPath(picture).parent))
+
+
+def is_mirror(picture: str) -> bool:
+    """Whether a picture is the mirror twin that the archive adds to each."""
+    return PurePosixPath(picture).stem.endswith("_mirror")
+
 
 def photo_name(picture: str) -> str:
     """The photo that a face was cut from: mirror twins and faces of one photo share it."""

@@ -10,6 +10,7 @@ import numpy as np
 from foldmark.core import geometry
 from foldmark.core.faces import Faces
 from foldmark.data.decode import picture_size
+from foldmark.data.ibug import is_mirror
 
 # Twins were boxed by the detector one by one, so their boxes are alike, not equal.
 LEAST_OVERLAP = 0.5
@@ -22,7 +23,7 @@ def find_twins(faces: Faces) -> np.ndarray:
     rows_of: dict[PurePosixPath, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for row, picture in enumerate(faces.pictures):
         path = PurePosixPath(picture)
-        rows_of[path.with_name(path.stem.removesuffix("_mirror"))][path.stem.endswith("_mirror")].append(row)
+        rows_of[path.with_name(path.stem.removesuffix("_mirror"))][is_mirror(picture)].append(row)
     twins = np.full(len(faces), -1)
     for plain, mirrored in rows_of.values():
         free, single = list(mirrored), len(plain) == len(mirrored) == 1
@@ -38,7 +39,7 @@ def find_twins(faces: Faces) -> np.ndarray:
 def find_twin_pairs(faces: Faces) -> np.ndarray:
     """Rows (m, 2) of each face and its mirror twin."""
     twins = find_twins(faces)
-    mirrored = np.array([PurePosixPath(picture).stem.endswith("_mirror") for picture in faces.pictures])
+    mirrored = np.array([is_mirror(picture) for picture in faces.pictures])
     rows = np.flatnonzero((twins >= 0) & ~mirrored)
     return np.stack([rows, twins[rows]], axis=1)
 

@@ -12,13 +12,12 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import read_text
 from foldmark.data.crops import cut, warp
 from foldmark.data.decode import decode, picture_bytes
-from foldmark.report.numbers import list_uncertain_faces
 from foldmark.report.reasons import describe_unusual_traits
-from foldmark.report.results import Results
+from foldmark.report.results import Results, read_table
 from foldmark.show.page import FacePicture, Missing, Picture, Section, is_picture
 from foldmark.submission.format import pick_format
 
-SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS = 8, 12, 12, 24
+SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS, LISTED_FACES = 8, 12, 12, 24, 10
 WIDEST = 480  # pixels of a face in the page
 MARGIN = 1.3  # side of the cut over what box and points take
 JPEG_QUALITY = 80
@@ -58,7 +57,7 @@ def show_test_faces(results: Results) -> Section | Missing:
     points_px, findings = pick_format(results.experiment.data.set).read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")
-    uncertain, listed = list_uncertain_faces(results)
+    uncertain, listed = _list_uncertain_faces(results)
     plain = [row for row, picture in enumerate(test.pictures) if "_mirror" not in picture] or list(range(len(test)))
     shown = [plain[place] for place in np.linspace(0, len(plain) - 1, min(TEST_FACES, len(plain))).astype(int)]
     pictures = [cut_face(test, row, points_px[row], test.pictures[row]) for row in shown]
@@ -70,6 +69,28 @@ def show_test_faces(results: Results) -> Section | Missing:
         "; then the most uncertain ones, as in the table." if listed else "."
     )
     return Section("Test pictures", text, table=listed, faces=pictures)
+
+
+def _list_uncertain_faces(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """The most uncertain test faces, as make csv listed them: their rows, and a table. Empty where it did not. Raises UserError
+    for a damaged list."""
+    path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")
+    if not path.exists():
+        return np.empty(0, int), []
+    titles = {
+        "picture": "Test picture",
+        "std_percent_of_box": "standard deviation, % of the box",
+        "worst_region": "worst region",
+        "std_there": "standard deviation there",
+    }
+    listed = read_table(path, ["first_id", *titles]).head(LISTED_FACES)
+    try:
+        rows = listed["first_id"].astype(int).to_numpy() // (2 * results.oof.faces.markup.count)
+        if not ((rows >= 0) & (rows < len(results.experiment.data.test))).all():
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{path}: damaged (first_id); run make csv again.") from None
+    return rows, listed[list(titles)].rename(columns=titles).to_dict("records")
 
 
 def show_own_photos(results: Results) -> Section | Missing:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foldmark.core.markup import Markup
+from foldmark.ensemble.standard import PUBLISHED_RESULTS
 from foldmark.show.charts import COLOURS, GREY, new_figure
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ ANCHORS = [
     Anchor("ResNet50, a student's upload (8.5 px)", 5.35, COURSE),
     Anchor("dlib's predictor (trained on these faces too)", 2.64, COURSE),
     Anchor("plain ResNet18 regression", 4.39, PUBLISHED),
-    Anchor("PIPNet ResNet-18", 3.36, PUBLISHED),
-    Anchor("DTLD ResNet-18", 2.96, PUBLISHED),
-    Anchor("STAR", 2.87, PUBLISHED),
+    *(Anchor(one.method, one.full, PUBLISHED) for one in PUBLISHED_RESULTS),
 ]
 
 

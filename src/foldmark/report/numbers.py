@@ -1,26 +1,33 @@
 """The report's sections of scores: by fold, source and region, and beside other experiments."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
-import pandas
 
 from foldmark.core.errors import UserError
-from foldmark.core.files import file_sha256, read_record, read_text
-from foldmark.core.metrics import FAILURE, RESAMPLES, TABLE_METRICS, bootstrap_interval, format_scores, mean_face_px, region_nme
+from foldmark.core.files import file_sha256, read_record
+from foldmark.core.metrics import (
+    FAILURE,
+    PAPER_METRICS,
+    RESAMPLES,
+    TABLE_METRICS,
+    Metric,
+    bootstrap_interval,
+    format_scores,
+    mean_face_px,
+    region_nme,
+)
+from foldmark.data.ibug import STANDARD_TRAINING_FACES, is_mirror
 from foldmark.ensemble.calibration import measure_reliability
+from foldmark.ensemble.standard import PUBLISHED_RESULTS, judge_parts, list_unlabelled
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
 from foldmark.report.compare import Consistency
-from foldmark.report.results import Results, score_mean_face
+from foldmark.report.results import Results, read_table, score_mean_face
 from foldmark.show.charts import Curve, draw_curves, draw_reliability, metric_panels
 from foldmark.show.page import Missing, Picture, Section
 from foldmark.submission.ledger import read_ledger, table_rows
-
-LISTED_FACES = 10
 
 
 def build_summary(results: Results) -> tuple[str, Section]:
@@ -103,6 +110,38 @@ def describe_sources(results: Results) -> Section:
     return Section("Sources", "The same scores by the collection that the faces come from.", table=rows)
 
 
+def describe_standard_split(results: Results) -> Sequence[Section]:
+    """The figures of a run with the standard 300-W split, and beside them what is published."""
+    run, oof = results.runs[0], results.oof
+    if run.config.folds.split != "300w":
+        return []
+    parts = judge_parts(oof)
+    rows = []
+    for part in parts:
+        scores = _scores(results, part.rows, PAPER_METRICS) if len(part.rows) else {}
+        rows.append({"Test faces": part.name, "judged": f"{len(part.rows)} of {part.of}", **scores})
+    trained = sum(not is_mirror(run.faces.pictures[row]) for row in run.training_rows(0))
+    text = (
+        f"The papers' split: trained on afw, helen/trainset and lfpw/trainset ({trained:,} of their {STANDARD_TRAINING_FACES:,} "
+        "faces are in this data, and their mirror twins), judged on helen/testset and lfpw/testset (common) and on ibug "
+        "(challenge), without mirror twins. NME by the outer eye corners, of the model that training ended with."
+    )
+    unlabelled = list_unlabelled(results.experiment.data.test) if results.experiment.data.has_test_list else []
+    listings = {f"{len(unlabelled)} test faces without labels in this data": "\n".join(unlabelled)} if unlabelled else {}
+    ours = {part.name: f"{oof.nme[part.rows].mean():.2f} ({len(part.rows)} of {part.of})" for part in parts if len(part.rows)}
+    titles = [part.name for part in parts]
+    table = [{"NME %": results.name, **{title: ours.get(title, "not judged") for title in titles}, "source": "this experiment"}]
+    for one in PUBLISHED_RESULTS:
+        values = {"common": one.common, "challenge": one.challenge, "full": one.full}
+        shown = {title: "" if value is None else f"{value:.2f}" for title, value in values.items()}
+        table.append({"NME %": one.method, **shown, "source": one.source})
+    note = "Figures over fewer test faces than the papers' are no equal comparison: the table says how many were judged."
+    return [
+        Section("Standard split of 300-W", text, table=rows, listings=listings),
+        Section("Published results on 300-W", note, table=table),
+    ]
+
+
 def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dict[str, str]:
     groups = results.oof.faces.take(chosen).groups
     return {
@@ -113,11 +152,11 @@ def _figures(title: str, name: str, results: Results, chosen: np.ndarray) -> dic
     }
 
 
-def _scores(results: Results, chosen: np.ndarray) -> dict[str, str]:
-    """The metrics of the chosen faces, with their 95 % intervals where they are means."""
+def _scores(results: Results, chosen: np.ndarray, metrics: Mapping[str, Metric] = TABLE_METRICS) -> dict[str, str]:
+    """These metrics of the chosen faces, with their 95 % intervals where they are means."""
     points_px, faces = results.oof.points_px[chosen], results.oof.faces.take(chosen)
     shown = {}
-    for metric in TABLE_METRICS.values():
+    for metric in metrics.values():
         shown[metric.title] = metric.format(metric.score(points_px, faces))
         if metric.reduce is np.mean:
             low, high = bootstrap_interval(metric.of_faces(points_px, faces), faces.groups)
@@ -209,7 +248,7 @@ def describe_variants(results: Results) -> Section | Missing:
     path = results.places.compare_table
     if not path.exists():
         return Missing("Variants compared", "compare")
-    table = _read_table(path, COMPARED)
+    table = read_table(path, COMPARED)
     if not {run.name for run in results.runs} <= set(table["experiment"]):
         return Missing("Variants compared", "compare")
     written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
@@ -229,37 +268,3 @@ def describe_ledger(results: Results) -> Section | Missing:
         return Missing(f"Competition file and its row in {results.places.ledger}", "csv")
     text = "Competition files of this experiment. make score FILE=... LB=... notes a leaderboard score."
     return Section("Ledger", text, table=table_rows(noted))
-
-
-def list_uncertain_faces(results: Results) -> tuple[np.ndarray, list[dict[str, str]]]:
-    """The most uncertain test faces, as make csv listed them: their rows, and a table. Empty where it did not. Raises UserError
-    for a damaged list."""
-    path = results.csv.with_name(f"{results.csv.stem}-look-first.csv")
-    if not path.exists():
-        return np.empty(0, int), []
-    titles = {
-        "picture": "Test picture",
-        "std_percent_of_box": "standard deviation, % of the box",
-        "worst_region": "worst region",
-        "std_there": "standard deviation there",
-    }
-    listed = _read_table(path, ["first_id", *titles]).head(LISTED_FACES)
-    try:
-        rows = listed["first_id"].astype(int).to_numpy() // (2 * results.oof.faces.markup.count)
-        if not ((rows >= 0) & (rows < len(results.experiment.data.test))).all():
-            raise ValueError
-    except ValueError:
-        raise UserError(f"{path}: damaged (first_id); run make csv again.") from None
-    return rows, listed[list(titles)].rename(columns=titles).to_dict("records")
-
-
-def _read_table(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
-    """A CSV as text. Raises UserError where it cannot be read or lacks one of the columns."""
-    try:
-        table = pandas.read_csv(io.StringIO(read_text(path)), dtype=str).fillna("")
-    except (OSError, ValueError):
-        raise UserError(f"{path}: cannot be read") from None
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise UserError(f"{path}: lacks the column {lacking[0]}")
-    return table

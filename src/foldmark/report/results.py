@@ -1,12 +1,15 @@
 """The results of an experiment or a blend, read from its run folders. Predicts nothing."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import read_text
 from foldmark.core.metrics import compute_scores, mean_face_px
 from foldmark.core.progress import Progress, no_progress
 from foldmark.ensemble.blend import Blend, blend_oof
@@ -72,3 +75,15 @@ def read_results(experiment: Experiment, places: Places, progress: Progress = no
         raise UserError(f"{experiment.name}: its experiments learned different points; they cannot be blended.")
     oof, blend = blend_oof(folders, [run.config for run in runs], faces)
     return Results(experiment, places, runs, oof, blend)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    """A CSV as text. Raises UserError where it cannot be read or lacks one of the columns."""
+    try:
+        table = pandas.read_csv(io.StringIO(read_text(path)), dtype=str).fillna("")
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise UserError(f"{path}: lacks the column {lacking[0]}")
+    return table
