@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from foldmark.runs.run_folder import RunFolder
 def change_oof(run: Path, faces: Faces, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Replace the OOF predictions (n, k, 2) of each finished fold by what `change` makes of them. faces: those of the run."""
     for fold in RunFolder(run).finished:
-        rows, points_px, spread_px = fold.read_oof(faces)
-        held_out, points_px = faces.take(rows), change(points_px)
-        fold.write_oof(held_out, points_px, spread_px)
+        rows, prediction = fold.read_oof(faces)
+        held_out, points_px = faces.take(rows), change(prediction.points_px)
+        fold.write_oof(held_out, replace(prediction, points_px=points_px))
         summary = {**fold.require_summary(), **compute_scores(points_px, held_out)}
         if "files" in summary:
             summary["files"][fold.oof_file.name] = file_sha256(fold.oof_file)

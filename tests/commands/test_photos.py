@@ -24,6 +24,7 @@ from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.photos import parse_boxes
 from foldmark.data.twins import box_overlap
 from foldmark.ensemble.blend import blend_oof
+from foldmark.ensemble.calibration import box_sides
 from foldmark.ensemble.ensemble import Member, Predicting, predict_ensemble
 from foldmark.runs.run_folder import RunFolder
 from tests.change_run import change_oof
@@ -91,14 +92,14 @@ def test_predict_gives_what_the_competition_file_would_hold(predictor, trained, 
     monkeypatch.chdir(tmp_path)
     run = RunFolder(Path(shutil.copytree(trained, tmp_path / "run")))
     members = [Member(run.read_config(["predict.twins=false"]), run.finished)]
-    points_px, spread_px = predict_ensemble(members, test_list, Predicting(torch.device("cpu"), tmp_path / "cache"))
+    expected = predict_ensemble(members, test_list, Predicting(torch.device("cpu"), tmp_path / "cache"))
     for row in range(len(test_list)):
         points, std = predictor.predict(test_list.path(row), [test_list.boxes_px[row]])
         assert points.shape == (1, 68, 2)
         # Crops are uint8: a last bit in a matrix can turn one of their pixels by one.
-        assert np.abs(points[0] - points_px[row]).max() < 0.05
-        expected = predictor.calibration.std_px(spread_px[[row]], test_list.take([row]))
-        assert std == pytest.approx(expected, rel=0.05)
+        assert np.abs(points[0] - expected.points_px[row]).max() < 0.05
+        sides_px = box_sides(test_list.take([row]))
+        assert std == pytest.approx(predictor.calibration.std_px(expected.take([row]), sides_px), rel=0.05)
     assert (std > 0).all()
 
 

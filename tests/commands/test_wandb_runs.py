@@ -129,7 +129,8 @@ def test_the_figures_tables_and_charts_arrive(runs, online, synthetic_root):
     assert (run.summary["oof_mae_px"], run.summary["seconds"]) == (stored["mae_px"], stored["seconds"])
     table = read_table(run, "oof_faces")
     assert table["NME %"].is_monotonic_decreasing
-    rows, points_px, _ = FoldFolder(online / "runs/a/fold0").read_oof(faces)
+    rows, prediction = FoldFolder(online / "runs/a/fold0").read_oof(faces)
+    points_px = prediction.points_px
     assert sorted(table["picture"]) == sorted(faces.pictures[row] for row in rows)
     run = runs["a-ensemble"]
     assert len(read_table(run, "oof_faces")) == len(faces)

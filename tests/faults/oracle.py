@@ -65,7 +65,7 @@ class Oracle:
         if key not in self.predicted:
             trained = self.models[sha256]
             crops = cut_crops(read_grey(self.pictures / face.picture), np.array([face.box], float), trained.config.crop)
-            self.predicted[key] = predict_points(trained.model, crops, np.arange(1), trained.config, IBUG68)[0][0]
+            self.predicted[key] = predict_points(trained.model, crops, np.arange(1), trained.config, IBUG68).points_px[0]
         return self.predicted[key]
 
     def out_of_fold(self, fold: Path, faces: list[Face]) -> tuple[list[Face], np.ndarray]:

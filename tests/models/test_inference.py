@@ -29,6 +29,10 @@ class Unmoved(nn.Module):
         points[:, 0] += self.error
         return points.expand(len(crops), -1, -1)
 
+    def predict(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        points_crop = self(crops)
+        return points_crop, torch.ones_like(points_crop[..., 0])
+
 
 @pytest.fixture(scope="module")
 def set_up(synthetic_root, tmp_path_factory):
@@ -53,34 +57,40 @@ def px_per_crop(set_up):
 
 
 def test_one_look_has_no_spread(set_up):
-    points_px, spread_px = predicted(set_up, flip=False)
-    assert points_px.shape == (6, 68, 2)
-    assert spread_px.shape == (6, 68)
-    assert not spread_px.any()
+    prediction = predicted(set_up, flip=False)
+    assert prediction.points_px.shape == (6, 68, 2)
+    assert prediction.spread_px.shape == (6, 68)
+    assert not prediction.spread_px.any()
+
+
+def test_votes_are_in_pixels_of_the_picture(set_up):
+    """The votes of this net lie a crop pixel off, in every look."""
+    for flip in (False, True):
+        assert np.allclose(predicted(set_up, flip=flip).votes_px, px_per_crop(set_up)[:, None])
 
 
 def test_the_flipped_look_comes_back_to_the_same_place(set_up):
-    plain, _ = predicted(set_up, flip=False)
-    both, spread_px = predicted(set_up, flip=True)
-    assert np.abs(plain - both).max() < 1e-3
-    assert spread_px.max() < 1e-3
+    plain = predicted(set_up, flip=False)
+    both = predicted(set_up, flip=True)
+    assert np.abs(plain.points_px - both.points_px).max() < 1e-3
+    assert both.spread_px.max() < 1e-3
 
 
 def test_looks_that_disagree_average_and_their_spread_says_by_how_much(set_up):
     """A net that is off to the right in every crop is off to the left in the flipped one."""
-    exact, _ = predicted(set_up, flip=False)
-    both, spread_px = predicted(set_up, error=3.0, flip=True)
-    assert np.abs(exact - both).max() < 1e-3
-    assert np.allclose(spread_px, 3.0 * px_per_crop(set_up)[:, None], rtol=1e-3)
+    exact = predicted(set_up, flip=False)
+    both = predicted(set_up, error=3.0, flip=True)
+    assert np.abs(exact.points_px - both.points_px).max() < 1e-3
+    assert np.allclose(both.spread_px, 3.0 * px_per_crop(set_up)[:, None], rtol=1e-3)
 
 
 def test_shifted_looks_of_a_net_that_stands_still_scatter_about_its_answer(set_up):
     """This net answers the same wherever the face is, so each look comes back shifted the other way."""
-    plain, _ = predicted(set_up, flip=False)
-    shifted, spread_px = predicted(set_up, flip=False, shift=0.03)
-    assert np.abs(plain - shifted).max() < 1e-3
+    plain = predicted(set_up, flip=False)
+    shifted = predicted(set_up, flip=False, shift=0.03)
+    assert np.abs(plain.points_px - shifted.points_px).max() < 1e-3
     expected = 0.03 * 64 * np.sqrt(2 * 4 / 5) * px_per_crop(set_up)
-    assert np.allclose(spread_px, expected[:, None], rtol=1e-3)
+    assert np.allclose(shifted.spread_px, expected[:, None], rtol=1e-3)
 
 
 def test_the_shifts_look_towards_each_corner():
@@ -100,12 +110,13 @@ def test_a_prepared_model_predicts_the_same_points(set_up, blur):
             module.running_var.uniform_(0.5, 1.5)
     prepared = prepare_model(model)
     assert blur == "all" or not any(isinstance(module, nn.BatchNorm2d) for module in prepared.backbone.modules())
-    points_px, spread_px = predict_points(model, store, np.arange(40), config, faces.markup)
-    folded_px, folded_spread_px = predict_points(prepared, store, np.arange(40), config, faces.markup)
+    plain = predict_points(model, store, np.arange(40), config, faces.markup)
+    folded = predict_points(prepared, store, np.arange(40), config, faces.markup)
     # cv2 resamples at 32nds of a pixel, so that a hair's breadth can move a crop that far.
-    assert np.abs(points_px - folded_px).max() < 0.05
-    assert np.median(np.abs(points_px - folded_px)) < 0.001
-    assert np.abs(spread_px - folded_spread_px).max() < 0.05
+    assert np.abs(plain.points_px - folded.points_px).max() < 0.05
+    assert np.median(np.abs(plain.points_px - folded.points_px)) < 0.001
+    assert np.abs(plain.spread_px - folded.spread_px).max() < 0.05
+    assert np.abs(plain.votes_px - folded.votes_px).max() < 0.05
 
 
 class Counting(Unmoved):
@@ -134,7 +145,7 @@ def test_so_many_passes_a_face(set_up, realign, flip, passes):
 def test_a_batch_that_does_not_fit_the_memory_is_halved(set_up):
     faces, store, config, mean = set_up
     small, large = Counting(mean, most=3), Counting(mean)
-    one, other = (predict_points(model, store, np.arange(20), config, faces.markup)[0] for model in (small, large))
+    one, other = (predict_points(model, store, np.arange(20), config, faces.markup).points_px for model in (small, large))
     assert np.array_equal(one, other)
     with pytest.raises(torch.OutOfMemoryError):
         predict_points(Counting(mean, most=0), store, np.arange(2), config, faces.markup)
@@ -149,12 +160,12 @@ def test_an_aligner_places_the_crop_whatever_the_size_and_place_of_its_own(set_u
     own = check_config({"crop": crop, "predict": {"realign": 0, "flip": False}}, "test")
     answer = Unmoved(mean * own.crop.size[0] / 64)
     own_store = open_store(faces, own.crop, tmp_path, workers=1)
-    said_px, _ = predict_points(answer, own_store, np.arange(6), own, faces.markup)
+    said_px = predict_points(answer, own_store, np.arange(6), own, faces.markup).points_px
     model = Unmoved(mean)
     model.aligner = Aligner(answer, own)
     config = config.model_copy(update={"predict": config.predict.model_copy(update={"flip": False})})
-    points_px, _ = predict_points(model, store, np.arange(6), config, faces.markup)
+    points_px = predict_points(model, store, np.arange(6), config, faces.markup).points_px
     # Both stores are cut at whole pixels of the picture.
     assert np.abs(points_px - said_px).max() < 1.1
     model.aligner = None
-    assert np.abs(predict_points(model, store, np.arange(6), config, faces.markup)[0] - said_px).max() > 3.0
+    assert np.abs(predict_points(model, store, np.arange(6), config, faces.markup).points_px - said_px).max() > 3.0

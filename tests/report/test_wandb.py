@@ -99,7 +99,8 @@ def test_each_epoch_shows_what_metrics_csv_says_and_the_same_twelve_faces(runs, 
 
 
 def test_the_table_has_every_held_out_face_once_the_worst_first_with_its_worst_region(runs, workplace, faces):
-    rows, points_px, _ = FoldFolder(workplace / "runs/a/fold0").read_oof(faces)
+    rows, prediction = FoldFolder(workplace / "runs/a/fold0").read_oof(faces)
+    points_px = prediction.points_px
     held_out = faces.take(rows)
     shown = table(workplace, runs["a-fold0"], "oof_faces")
     assert sorted(shown["picture"]) == sorted(held_out.pictures)

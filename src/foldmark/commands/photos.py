@@ -41,13 +41,15 @@ FRAMES = {
 
 @dataclass(frozen=True)
 class PhotoFaces:
-    """A photo of `size` (width, height) and its n faces: boxes_px (n, 4), points_px (n, k, 2) and std_px (n, k)."""
+    """A photo of `size` (width, height) and its n faces: boxes_px (n, 4), points_px (n, k, 2), std_px (n, k), and whether each is
+    unlike the faces that the models learned (n,)."""
 
     source: PhotoSource
     size: tuple[int, int]
     boxes_px: np.ndarray
     points_px: np.ndarray
     std_px: np.ndarray
+    unlike: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def _predict_together(photos: list[PhotoSource], predictor: Predictor, skipped: 
         except ValueError as problem:
             skipped[source.name] = str(problem)
     predictions = predictor.predict_all([faces for *_, faces in cut_photos])
-    for (source, size, boxes_px, _), (points_px, std_px) in zip(cut_photos, predictions, strict=True):
-        yield PhotoFaces(source, size, boxes_px, points_px, std_px)
+    for (source, size, boxes_px, _), found in zip(cut_photos, predictions, strict=True):
+        yield PhotoFaces(source, size, boxes_px, found.points_px, found.std_px, found.unlike)
 
 
 def _draw(photo: PhotoFaces, predictor: Predictor, out: Path) -> list[tuple[str, np.ndarray]]:
@@ -163,8 +165,11 @@ def _tell(found: list[PhotoFaces], skipped: dict[str, str]) -> None:
         hint = "; export it as JPEG" if name.lower().endswith((".heic", ".heif")) else ""
         say(f"skipped: {name} {problem}{hint}.")
     for photo in found:
+        name = photo.source.name
+        if photo.unlike.any():
+            numbers = ", ".join(str(number) for number in np.flatnonzero(photo.unlike) + 1)
+            say(f"{name}: unlike the faces that the models learned (face {numbers}); look at its points before you use them.")
         if not len(photo.boxes_px):
-            name = photo.source.name
             say(
                 f"no face found in {name}: give its box, left and top edge, width and height in pixels, as BOX=x,y,w,h for that "
                 f"photo alone, or in a file {name}.box beside it.",
@@ -209,7 +214,12 @@ def _photo_tree(photo: PhotoFaces, draw: bool) -> dict:
         "boxes_from": photo.source.boxes_from,
         "picture": picture_name(photo.source.name) if draw else None,
         "faces": [
-            {"box": box.round(DECIMALS).tolist(), "points": face.round(DECIMALS).tolist(), "std_px": std.round(DECIMALS).tolist()}
-            for box, face, std in zip(photo.boxes_px, photo.points_px, photo.std_px, strict=True)
+            {
+                "box": box.round(DECIMALS).tolist(),
+                "points": face.round(DECIMALS).tolist(),
+                "std_px": std.round(DECIMALS).tolist(),
+                "unlike_training": bool(unlike),
+            }
+            for box, face, std, unlike in zip(photo.boxes_px, photo.points_px, photo.std_px, photo.unlike, strict=True)
         ],
     }

@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from foldmark.commands.csv_files import upload_csv
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import write_text
 from foldmark.core.metrics import format_scores
+from foldmark.core.prediction import Prediction
 from foldmark.data.folds import read_split
 from foldmark.ensemble.blend import Blend, blend_oof
-from foldmark.ensemble.calibration import calibrate, measure_reliability, rank_uncertain_faces
+from foldmark.ensemble.calibration import (
+    box_sides,
+    calibrate,
+    describe_list,
+    measure_reliability,
+    predict_held_out_std,
+    rank_uncertain_faces,
+)
 from foldmark.ensemble.ensemble import Predicting, predict_ensemble
 from foldmark.ensemble.fit import write_fit
 from foldmark.ensemble.oof import Oof, read_oof
@@ -117,10 +123,10 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     places, data, oof = session.places, experiment.data, ensemble.oof
     path, device = places.csv(experiment.name), pick_device(session.device)
     members = find_members(ensemble.records, places)
-    points_px, spread_px = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
+    predicted = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
     origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
-    record = save_csv(path, points_px, origin, data)
+    record = save_csv(path, predicted.points_px, origin, data)
     note_submission(path, record, places.ledger)
     for folder in ensemble.folders:
         _say_oof(folder, ensemble.faces)
@@ -128,8 +134,10 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
         _say_blend(list(experiment.members), ensemble.blend)
     joined = ", mirror twins joined" if any(config.predict.twins for config in ensemble.configs) else ""
     say(f"OOF scores of the models in the CSV ({len(oof)} faces{joined}): {format_scores(oof.scores())}")
-    say_made(f"{path}, checked: {len(data.test)} faces, {points_px.size} values; {record_path(path).name} records its origin")
-    chart = _write_uncertainty(path, oof, spread_px, data.test)
+    say_made(
+        f"{path}, checked: {len(data.test)} faces, {predicted.points_px.size} values; {record_path(path).name} has its origin"
+    )
+    chart = _write_uncertainty(path, oof, predicted, data.test)
     fit_file = RunFolder(places.run(experiment.name)).ensemble_file
     write_fit(fit_file, ensemble.folders, ensemble.blend.weights, ensemble.faces)
     _track_ensemble(session, experiment, ensemble, record, chart)
@@ -141,14 +149,18 @@ def _files_beside(csv: Path) -> tuple[Path, Path]:
     return csv.with_name(f"{csv.stem}-look-first.csv"), csv.with_name(f"{csv.stem}-reliability.png")
 
 
-def _write_uncertainty(csv: Path, oof: Oof, spread_px: np.ndarray, test: Faces) -> Path:
+def _write_uncertainty(csv: Path, oof: Oof, predicted: Prediction, test: Faces) -> Path:
     """Write the list of test faces to look at first beside the competition file, and the chart of how reliable it is; its
     path."""
-    std_px = calibrate(oof.spread_px, oof.points_px, oof.faces).std_px(spread_px, test)
+    fitted, sides_px, held_out_std_px = calibrate(oof.prediction, oof.faces), box_sides(test), predict_held_out_std(oof)
+    std_px, unlike = fitted.std_px(predicted, sides_px), fitted.find_unlike(predicted, sides_px)
     listed, chart = _files_beside(csv)
-    write_text(listed, rank_uncertain_faces(std_px, test).to_csv(index=False))
-    draw_reliability(chart, measure_reliability(oof.spread_px, oof.points_px, oof.faces, oof.folds))
+    write_text(listed, rank_uncertain_faces(std_px, unlike, predicted.points_px, test).to_csv(index=False))
+    draw_reliability(chart, measure_reliability(oof, held_out_std_px))
     say_made(f"{listed} (test faces, the most uncertain first) and {chart.name} (how reliable that is)")
+    say(f"uncertainty, calibrated on the other folds: {describe_list(oof, held_out_std_px)}")
+    if unlike.any():
+        say(f"{unlike.sum()} of {len(test)} test faces are unlike those that the models learned (unlike_training in the list)")
     return chart
 
 

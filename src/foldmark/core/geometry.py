@@ -25,6 +25,11 @@ def invert(affine: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
+def scale_of(affine: np.ndarray) -> np.ndarray:
+    """How many target pixels a pixel of the source is long (...,), the same in both directions or their geometric mean."""
+    return np.sqrt(np.abs(np.linalg.det(affine[..., :2])))
+
+
 def flip(width: float) -> np.ndarray:
     """The flip of a picture of that width. The caller swaps left and right points (`Markup.mirror`)."""
     return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])

@@ -25,8 +25,9 @@ from foldmark.core.markup import Markup
 from foldmark.data.crops import Crops, cut_crops, join_crops
 from foldmark.data.decode import grey_photo
 from foldmark.data.sets import find_data, pick_set
+from foldmark.ensemble.blend import blend_predictions
 from foldmark.ensemble.calibration import Calibration
-from foldmark.ensemble.ensemble import average_folds, blend_members
+from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points, prepare_model
@@ -57,6 +58,16 @@ class CutFaces:
 
 
 @dataclass(frozen=True)
+class PredictedPoints:
+    """Of the n faces of one picture: points_px (n, k, 2), std_px (n, k), as `Predictor.predict` gives them, and whether each is
+    unlike the faces that the models learned (n,)."""
+
+    points_px: np.ndarray
+    std_px: np.ndarray
+    unlike: np.ndarray
+
+
+@dataclass(frozen=True)
 class Predictor:
     """Models ready to predict; made by `load`.
 
@@ -82,7 +93,8 @@ class Predictor:
 
         Raises ValueError, which says what is wrong, for an image or a box that cannot be used.
         """
-        return self.predict_all([self.cut(image, boxes)])[0]
+        (found,) = self.predict_all([self.cut(image, boxes)])
+        return found.points_px, found.std_px
 
     def cut(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> CutFaces:
         """The first half of `predict`: cut the faces out, so that those of many pictures can be predicted together."""
@@ -96,23 +108,24 @@ class Predictor:
         crops = [cut_crops(grey, boxes_px, member.config.crop) for member in self.members]
         return CutFaces(crops, boxes_px[:, 2:].max(axis=1, keepdims=True, initial=0))
 
-    def predict_all(self, pictures: Sequence[CutFaces]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The second half: what `predict` gives for each picture, with all faces in common batches."""
+    def predict_all(self, pictures: Sequence[CutFaces]) -> list[PredictedPoints]:
+        """The second half, for all faces of these pictures in common batches."""
         counts = [len(faces.sides_px) for faces in pictures]
         if not sum(counts):
-            return [(np.zeros((0, self.markup.count, 2)), np.zeros((0, self.markup.count))) for _ in pictures]
-        means_px, variances = [], []
+            empty = PredictedPoints(np.zeros((0, self.markup.count, 2)), np.zeros((0, self.markup.count)), np.zeros(0, bool))
+            return [empty for _ in pictures]
+        means = []
         for index, member in enumerate(self.members):
             crops = join_crops([faces.crops[index] for faces in pictures])
             rows = np.arange(len(crops))
             parts = [predict_points(model, crops, rows, member.config, self.markup) for model in member.models]
-            mean_px, variance = average_folds(parts)
-            means_px.append(mean_px)
-            variances.append(variance)
-        points_px, spread_px = blend_members(means_px, variances, [member.weight for member in self.members])
-        std_px = self.calibration.std_for_sides(spread_px, np.concatenate([faces.sides_px for faces in pictures]))
+            means.append(average_folds(parts))
+        found = blend_predictions(means, np.array([member.weight for member in self.members]))
+        sides_px = np.concatenate([faces.sides_px for faces in pictures])
+        std_px, unlike = self.calibration.std_px(found, sides_px), self.calibration.find_unlike(found, sides_px)
         ends = np.cumsum(counts)[:-1]
-        return list(zip(np.split(points_px, ends), np.split(std_px, ends), strict=True))
+        parts_of = (np.split(values, ends) for values in (found.points_px, std_px, unlike))
+        return [PredictedPoints(*arrays) for arrays in zip(*parts_of, strict=True)]
 
 
 def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_root: str | Path | None = None) -> Predictor:
@@ -140,7 +153,7 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
             models = [prepare_model(load_model(fold.checkpoint, config, markups[0].count, where)) for fold in folder.finished]
             members.append(LoadedMember(config, models, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
-    return Predictor(name, markups[0], any(folder.synthetic for folder in folders), where, members, fit.curve)
+    return Predictor(name, markups[0], any(folder.synthetic for folder in folders), where, members, fit.read_calibration())
 
 
 def _find_folders(run: str | Path | Sequence[str | Path]) -> list[RunFolder]:

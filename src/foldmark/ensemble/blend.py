@@ -12,6 +12,7 @@ import numpy as np
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import face_nme
+from foldmark.core.prediction import Prediction
 from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.oof import Oof, read_oof, require_same_split
 from foldmark.runs.run_folder import RunFolder
@@ -37,22 +38,26 @@ def blend_oof(folders: Sequence[RunFolder], configs: Sequence[Config], faces: Fa
     require_same_split(folders, parts)
     first = parts[0]
     twins = find_twins(first.faces)
-    points_px = np.stack(
-        [
-            join_twins(part.points_px, first.faces, twins) if config.predict.twins else part.points_px
-            for part, config in zip(parts, configs, strict=True)
-        ]
-    )
-    blend, blended_px = fit_blend(points_px, first.faces, first.folds)
-    variances = np.stack([np.square(part.spread_px) for part in parts])
-    return replace(first, points_px=blended_px, spread_px=combine_spreads(points_px, variances, blend.weights)), blend
+    members = [
+        replace(part.prediction, points_px=join_twins(part.points_px, first.faces, twins))
+        if config.predict.twins
+        else part.prediction
+        for part, config in zip(parts, configs, strict=True)
+    ]
+    blend, blended_px = fit_blend(np.stack([member.points_px for member in members]), first.faces, first.folds)
+    blended = replace(blend_predictions(members, blend.weights), points_px=blended_px)
+    return replace(first, prediction=blended), blend
 
 
-def combine_spreads(points_px: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Root mean square distance (n, k) from the blend of m members (m, n, k, 2), each with a variance of its own (m, n, k)."""
-    blend_px = np.tensordot(weights, points_px, axes=1)
+def blend_predictions(members: Sequence[Prediction], weights: np.ndarray) -> Prediction:
+    """The blend of m members by their weights (m,); its spread is that about the blend's points."""
+    points_px = np.stack([member.points_px for member in members])
+    # Summed in this order, so that a CSV keeps its bits.
+    blend_px = sum((weight * one for weight, one in zip(weights, points_px, strict=True)), np.zeros_like(points_px[0]))
     apart = np.square(points_px - blend_px).sum(axis=3)
-    return np.sqrt(np.tensordot(weights, apart + variances, axes=1))
+    spread = np.stack([np.square(member.spread_px) for member in members])
+    votes = np.stack([np.square(member.votes_px) for member in members])
+    return Prediction(blend_px, np.sqrt(weighted_sum(apart + spread, weights)), np.sqrt(weighted_sum(votes, weights)))
 
 
 def fit_blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> tuple[Blend, np.ndarray]:
@@ -78,9 +83,9 @@ def drop_small_weights(weights: np.ndarray) -> np.ndarray:
     return kept / kept.sum()
 
 
-def weighted_sum(points_px: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The blend (n, k, 2) of predictions (m, n, k, 2)."""
-    return np.tensordot(weights, points_px, axes=1)
+def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The blend (n, ...) of the values (m, n, ...) of m members."""
+    return np.tensordot(weights, values, axes=1)
 
 
 def fit_weights(points_px: np.ndarray, faces: Faces) -> np.ndarray:

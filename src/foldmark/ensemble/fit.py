@@ -6,15 +6,16 @@ data set: `train` writes it for its experiment, `csv` for a blend.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, lock_file, read_record, write_text
-from foldmark.ensemble.blend import blend_oof, combine_spreads, weighted_sum
-from foldmark.ensemble.calibration import Calibration, calibrate
+from foldmark.ensemble.blend import blend_oof, blend_predictions
+from foldmark.ensemble.calibration import CUES, LIMITS, NO_LIMIT, SMALLEST, Calibration, calibrate
 from foldmark.ensemble.oof import read_oof, require_same_split
 from foldmark.runs.run_folder import RunFolder
 
@@ -32,8 +33,24 @@ class FittedCalibration(BaseModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    spread: list[float] = Field(min_length=1)
+    weights: list[float] = Field(min_length=CUES, max_length=CUES)
+    offsets: list[float] = Field(min_length=1)
+    limits: list[float] = Field(min_length=LIMITS, max_length=LIMITS)
+    score: list[float] = Field(min_length=1)
     variance: list[float] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, values: Any) -> Any:
+        # Earlier versions kept a curve over the spread alone.
+        if not (isinstance(values, dict) and set(values) == {"spread", "variance"}):
+            return values
+        try:
+            score = np.log(np.maximum(values["spread"], SMALLEST)).tolist()
+        except (TypeError, ValueError):
+            return values
+        weights, limits = [1.0, *[0.0] * (CUES - 1)], [NO_LIMIT] * LIMITS
+        return {"weights": weights, "offsets": [0.0], "limits": limits, "score": score, "variance": values["variance"]}
 
 
 class EnsembleFit(BaseModel):
@@ -47,9 +64,8 @@ class EnsembleFit(BaseModel):
         named = {member.run: member.weight for member in self.members}
         return [named[folder.name] for folder in folders] if len(folders) > 1 else [1.0]
 
-    @property
-    def curve(self) -> Calibration:
-        return Calibration(np.array(self.calibration.spread), np.array(self.calibration.variance))
+    def read_calibration(self) -> Calibration:
+        return Calibration(**{name: np.array(values) for name, values in self.calibration.model_dump().items()})
 
     def holds_for(self, folders: Sequence[RunFolder]) -> bool:
         """Whether it was fitted for these run folders as they are now."""
@@ -67,15 +83,13 @@ def fit_ensemble(folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces
     """
     parts = [read_oof(folder, faces) for folder in folders]
     require_same_split(folders, parts)
-    points_px = np.stack([part.points_px for part in parts])
-    spread_px = combine_spreads(points_px, np.stack([np.square(part.spread_px) for part in parts]), weights)
-    curve = calibrate(spread_px, weighted_sum(points_px, weights), parts[0].faces)
+    fitted = calibrate(blend_predictions([part.prediction for part in parts], weights), parts[0].faces)
     return EnsembleFit(
         members=[
             FittedMember(run=folder.name, weight=weight, folds=_digest_folds(folder))
             for folder, weight in zip(folders, weights.tolist(), strict=True)
         ],
-        calibration=FittedCalibration(spread=curve.spread.tolist(), variance=curve.variance.tolist()),
+        calibration=FittedCalibration(**{name: values.tolist() for name, values in vars(fitted).items()}),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.metrics import bootstrap_interval, compute_scores, face_nme, region_nme
+from foldmark.core.prediction import Prediction
 from foldmark.data.folds import read_split
 from foldmark.runs.binding import check_finished, describe_fold
 from foldmark.runs.run_folder import FoldFolder, RunFolder
@@ -18,18 +19,22 @@ from foldmark.runs.run_folder import FoldFolder, RunFolder
 class Oof:
     """OOF predictions of n faces, by rising row.
 
-    rows: (n,) of the training faces. folds: (n,) the fold that holds out each. points_px: (n, k, 2) in the original pictures.
-    spread_px: (n, k) how far the predictions that were averaged lie from their mean, root mean square. faces: the n faces.
+    rows: (n,) of the training faces. folds: (n,) the fold that holds out each.
+    prediction: of the n faces, in the original pictures. faces: the n faces.
     """
 
     rows: np.ndarray
     folds: np.ndarray
-    points_px: np.ndarray
-    spread_px: np.ndarray
+    prediction: Prediction
     faces: Faces
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def points_px(self) -> np.ndarray:
+        """The predicted points (n, k, 2)."""
+        return self.prediction.points_px
 
     @cached_property
     def nme(self) -> np.ndarray:
@@ -66,29 +71,30 @@ def read_oof(folder: RunFolder, faces: Faces) -> Oof:
     for fold in folds:
         check_finished(fold, describe_fold(config, faces, split, fold.number))
     parts = [_read_fold(fold, faces, split) for fold in folds]
-    rows, points_px, spread_px = (np.concatenate(part) for part in zip(*parts, strict=True))
-    numbers = np.repeat([fold.number for fold in folds], [len(part[0]) for part in parts])
+    rows = np.concatenate([rows for rows, _ in parts])
+    numbers = np.repeat([fold.number for fold in folds], [len(rows) for rows, _ in parts])
+    prediction = Prediction(*(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for _, part in parts), strict=True)))
     order = np.argsort(rows)
-    return Oof(rows[order], numbers[order], points_px[order], spread_px[order], faces.take(rows[order]))
+    return Oof(rows[order], numbers[order], prediction.take(order), faces.take(rows[order]))
 
 
-def _read_fold(fold: FoldFolder, faces: Faces, split: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_fold(fold: FoldFolder, faces: Faces, split: np.ndarray) -> tuple[np.ndarray, Prediction]:
     """A fold's OOF predictions, after their faces were compared with the split, and their figures with the summary: folds of
     earlier versions have nothing else to compare. Raises UserError where they differ."""
-    rows, points_px, spread_px = fold.read_oof(faces)
+    rows, prediction = fold.read_oof(faces)
     if (split[rows] != fold.number).any():
         raise UserError(
             f"{fold.path}: holds out other faces than {fold.path.parent / 'split.csv'} says, so its models may have seen them; "
             "restore the split, or remove that fold and train it again."
         )
-    found, noted = compute_scores(points_px, faces.take(rows)), fold.require_summary()
+    found, noted = compute_scores(prediction.points_px, faces.take(rows)), fold.require_summary()
     # The same numbers, however they are summed.
     if noted["faces"] != len(rows) or not all(np.isclose(found[key], noted[key], rtol=1e-6) for key in ("mae_px", "nme")):
         raise UserError(
             f"{fold.path}: its predictions give NME {found['nme']:.2f} % on this data, and {fold.summary_file.name} says "
             f"{noted['nme']:.2f} %; restore the data set and the fold, or remove that fold and train it again."
         )
-    return rows, points_px, spread_px
+    return rows, prediction
 
 
 def require_same_split(folders: Sequence[RunFolder], parts: Sequence[Oof]) -> None:

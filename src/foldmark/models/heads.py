@@ -16,6 +16,12 @@ class Head(nn.Module):
 
     fc: nn.Linear | nn.Conv2d
 
+    def predict(self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The points, and how far the votes that each is the mean of lie from it (n, k), root mean square of a coordinate in crop
+        pixels: 0 without votes."""
+        points_crop = self(maps, mean_points_crop)
+        return points_crop, torch.zeros_like(points_crop[..., 0])
+
 
 class PooledHead(Head):
     """Direct regression from the mean of the last map, as in the report: one linear layer."""
@@ -73,6 +79,19 @@ class CellHead(Head):
         self.bell_crop = size[0] * self.BELL
 
     def forward(self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None) -> torch.Tensor:
+        share, x, y = self._vote(maps, mean_points_crop)
+        return torch.stack([(share * x).sum(2), (share * y).sum(2)], dim=2)
+
+    def predict(self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        share, x, y = self._vote(maps, mean_points_crop)
+        points_crop = torch.stack([(share * x).sum(2), (share * y).sum(2)], dim=2)
+        squared = (x - points_crop[..., :1]).square() + (y - points_crop[..., 1:]).square()
+        return points_crop, ((share * squared).sum(2) / 2).sqrt()
+
+    def _vote(
+        self, maps: list[torch.Tensor], mean_points_crop: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Each cell's share in each point (n, k, cells), and where it says that the point is: x and y in crop pixels."""
         *finer, joined = [lateral(part) for lateral, part in zip(self.laterals, maps[1:], strict=True)]
         for part in reversed(finer):
             joined = part + functional.interpolate(joined, size=part.shape[2:], mode="bilinear")
@@ -81,9 +100,7 @@ class CellHead(Head):
         if mean_points_crop is not None:
             scores = scores - torch.cdist(mean_points_crop, self.centres_crop).div(self.bell_crop).square() / 2
         share = functional.softmax(scores, dim=2)
-        x = (share * (self.centres_crop[:, 0] + self.STRIDE * right)).sum(2)
-        y = (share * (self.centres_crop[:, 1] + self.STRIDE * down)).sum(2)
-        return torch.stack([x, y], dim=2)
+        return share, self.centres_crop[:, 0] + self.STRIDE * right, self.centres_crop[:, 1] + self.STRIDE * down
 
 
 MakeHead = Callable[[tuple[int, ...], tuple[int, int], int, Config], Head]

@@ -13,6 +13,7 @@ from foldmark.core import geometry
 from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
+from foldmark.core.prediction import Prediction
 from foldmark.data.crops import Crops, CropStore, warp
 from foldmark.models.backbones import Backbone
 from foldmark.models.blur import BlurPool
@@ -42,9 +43,8 @@ def prepare_model(model: PointRegressor) -> PointRegressor:
 
 def predict_points(
     model: PointRegressor, store: CropStore | Crops, rows: np.ndarray, config: Config, markup: Markup
-) -> tuple[np.ndarray, np.ndarray]:
-    """points_px (len(rows), k, 2) in the original pictures, in the way that `config.predict` sets, and spread_px
-    (len(rows), k): how far the predictions that were averaged lie from their mean, root mean square.
+) -> Prediction:
+    """The points of these rows (n,) of the store in the original pictures, in the way that `config.predict` sets.
 
     model.aligner: the detector's boxes scatter and faces tilt, so a small model's points place the first crop: with the turn,
     scale and place that align them to the mean face (after Dollar et al. 2010, Cascaded Pose Regression).
@@ -57,19 +57,22 @@ def predict_points(
     predictor = CropPredictor(model, store, config, markup)
     mean_crop = model.mean_points_crop.cpu().double().numpy()
     cuts = place_crops(model, store, rows, config, markup)
-    points_store = np.empty((0, len(rows), markup.count, 2))
+    points_store, votes_store = np.empty((0, len(rows), markup.count, 2)), np.empty((0, len(rows), markup.count))
     for _ in range(predict.realign):
-        points_store = predictor.predict(rows, cuts[None])
+        points_store, votes_store = predictor.look(rows, cuts[None])
         cuts = geometry.align(points_store[0], mean_crop)
     reuses_last = predict.flip and predict.realign >= 2
     flips = (False, True) if predict.flip else (False,)
     views = [(shift, flip) for shift in tta_shifts(predict.shift * size[0]) for flip in flips][reuses_last:]
     shifted = np.stack([geometry.compose(geometry.similarity(size, size, shift=shift), cuts) for shift, _ in views])
-    last = predictor.predict(rows, shifted, np.array([flip for _, flip in views]))
+    last, last_votes = predictor.look(rows, shifted, np.array([flip for _, flip in views]))
     averaged = np.concatenate([points_store, last]) if reuses_last else last
+    votes = np.concatenate([votes_store, last_votes]) if reuses_last else last_votes
     points_px = geometry.apply(geometry.invert(store.px_to_store[rows]), averaged)
     mean_px = points_px.mean(axis=0)
-    return mean_px, np.sqrt(np.square(points_px - mean_px).sum(axis=3).mean(axis=0))
+    spread_px = np.sqrt(np.square(points_px - mean_px).sum(axis=3).mean(axis=0))
+    votes_px = np.sqrt(np.square(votes).mean(axis=0)) / geometry.scale_of(store.px_to_store[rows])[:, None]
+    return Prediction(mean_px, spread_px, votes_px)
 
 
 def place_crops(model: PointRegressor, store: CropStore | Crops, rows: np.ndarray, config: Config, markup: Markup) -> np.ndarray:
@@ -105,14 +108,18 @@ class CropPredictor:
         self.oversample, self.device = oversample, model.mean_points_crop.device
         self.batch = config.predict.batch or (CPU_BATCH if self.device.type == "cpu" else DEVICE_BATCH)
 
+    def predict(self, rows: np.ndarray, store_to_crop: np.ndarray) -> np.ndarray:
+        """points_store (v, n, k, 2) of these rows (n,) of the store in v views, each with affines (v, n, 2, 3)."""
+        return self.look(rows, store_to_crop)[0]
+
     @torch.inference_mode()
-    def predict(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray | None = None) -> np.ndarray:
-        """points_store (v, n, k, 2) of these rows (n,) of the store in v views, each with affines (v, n, 2, 3) and flipped or not
-        (v,), None: not. Raises UserError where a model that diverged predicts points that are not finite."""
+    def look(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The points that `predict` gives, and how far the votes for them lie from them (v, n, k) in store pixels; with views
+        flipped or not (v,), None: not. Raises UserError where a model that diverged predicts points that are not finite."""
         views, count = store_to_crop.shape[:2]
         flipped = np.repeat(np.zeros(views, bool) if flips is None else flips, count)
         rows, affines = np.tile(rows, views), store_to_crop.reshape(-1, 2, 3)
-        parts, start = [np.empty((0, self.markup.count, 2))], 0
+        parts, start = [(np.empty((0, self.markup.count, 2)), np.empty((0, self.markup.count)))], 0
         while start < len(rows):
             part = slice(start, start + self.batch)
             try:
@@ -123,15 +130,18 @@ class CropPredictor:
                 self.batch //= 2
                 continue
             start += self.batch
-        points_crop = np.concatenate(parts)
+        points_crop, votes_crop = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if not np.isfinite(points_crop).all():
             raise UserError(
                 'the model predicts points that are not finite; train at a lower rate with SET="train.lr_factor=0.3".'
             )
         points_crop[flipped] = geometry.apply(geometry.flip(self.size[0]), points_crop[flipped])[:, self.markup.mirror]
-        return geometry.apply(geometry.invert(affines), points_crop).reshape(views, count, -1, 2)
+        votes_crop[flipped] = votes_crop[flipped][:, self.markup.mirror]
+        points_store = geometry.apply(geometry.invert(affines), points_crop)
+        votes_store = votes_crop / geometry.scale_of(affines)[:, None]
+        return points_store.reshape(views, count, -1, 2), votes_store.reshape(views, count, -1)
 
-    def _predict_batch(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray) -> np.ndarray:
+    def _predict_batch(self, rows: np.ndarray, store_to_crop: np.ndarray, flips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         crops, times = [self.store[row] for row in rows], self.oversample
         size = (times * self.size[0], times * self.size[1])
         affines = geometry.compose(geometry.resize(times, times), store_to_crop)
@@ -145,4 +155,5 @@ class CropPredictor:
         if times > 1:
             pictures = avg_pool2d(pictures.float(), times).round().to(torch.uint8)
         flipped = torch.from_numpy(flips).to(self.device)[:, None, None, None]
-        return self.model(torch.where(flipped, pictures.flip(3), pictures)).cpu().double().numpy()
+        points_crop, votes_crop = self.model.predict(torch.where(flipped, pictures.flip(3), pictures))
+        return points_crop.cpu().double().numpy(), votes_crop.cpu().double().numpy()

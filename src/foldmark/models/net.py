@@ -37,6 +37,11 @@ class PointRegressor(nn.Module):
         maps = self.backbone(self.normalise_light(crops.float()))
         return self.head(maps, self.mean_points_crop if self.start_at_mean else None)
 
+    def predict(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """forward's points_crop, and how far the votes for each lie from it (n, k), as `Head.predict` gives it."""
+        maps = self.backbone(self.normalise_light(crops.float()))
+        return self.head.predict(maps, self.mean_points_crop if self.start_at_mean else None)
+
     def normalise_light(self, crops: torch.Tensor) -> torch.Tensor:
         if not self.standardise:
             return crops / 255 - 0.5

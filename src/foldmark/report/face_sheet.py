@@ -26,7 +26,8 @@ class FaceSheet(Listener):
         self.run, self.folder = run, run.fold(fold)
 
     def end(self, summary: dict) -> None:
-        rows, points_px, _ = self.folder.read_oof(self.run.faces)
+        rows, prediction = self.folder.read_oof(self.run.faces)
+        points_px = prediction.points_px
         nme = face_nme(points_px, self.run.faces.take(rows))
         shown = np.argsort(nme)[np.linspace(0, len(rows) - 1, min(SHOWN_FACES, len(rows))).astype(int)]
         tiles = [draw_crop(self.run, rows[i], points_px[i]) for i in shown]

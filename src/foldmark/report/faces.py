@@ -79,9 +79,10 @@ def _list_uncertain_faces(results: Results) -> tuple[np.ndarray, list[dict[str, 
         return np.empty(0, int), []
     titles = {
         "picture": "Test picture",
-        "std_percent_of_box": "standard deviation, % of the box",
+        "std_percent": "standard deviation, % of the eye distance",
         "worst_region": "worst region",
         "std_there": "standard deviation there",
+        "unlike_training": "unlike the training faces",
     }
     listed = read_table(path, ["first_id", *titles]).head(LISTED_FACES)
     try:

@@ -19,7 +19,7 @@ from foldmark.core.metrics import (
     region_nme,
 )
 from foldmark.data.ibug import STANDARD_TRAINING_FACES, is_mirror
-from foldmark.ensemble.calibration import measure_reliability
+from foldmark.ensemble.calibration import describe_list, measure_reliability, predict_held_out_std
 from foldmark.ensemble.standard import PUBLISHED_RESULTS, judge_parts, list_unlabelled
 from foldmark.report import figures as report_figures
 from foldmark.report.compare import SHOWN as COMPARED
@@ -209,14 +209,16 @@ def describe_regions(results: Results) -> Section:
 
 
 def describe_uncertainty(results: Results) -> Section:
-    table = measure_reliability(results.oof.spread_px, results.oof.points_px, results.oof.faces, results.oof.folds)
+    std_px = predict_held_out_std(results.oof)
+    table = measure_reliability(results.oof, std_px)
     path = results.folder.figures / "reliability.svg"
     draw_reliability(path, table)
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
     text = (
-        "The standard deviation of a point is predicted from how much the predictions for augmented copies of its crop disagree, "
-        "calibrated on the other folds. From the bin with the lowest predicted standard deviation to the one with the highest, "
-        f"the observed error goes from {ends}."
+        "The standard deviation of a point is predicted by a regression on how much the predictions for augmented copies of its "
+        "crop disagree and on how far the votes of the cells scatter, calibrated on the other folds. From the bin with the "
+        f"lowest predicted standard deviation to the one with the highest, the observed error goes from {ends}. For finding bad "
+        f"faces, {describe_list(results.oof, std_px)}."
     )
     caption = (
         "Reliability diagram: observed against predicted error in 10 bins of points. The dashed line is perfect calibration."

@@ -77,7 +77,8 @@ class WandbListener(Listener):
 
     def end(self, summary: dict) -> None:
         self._show_epochs()
-        rows, points_px, _ = self.folder.read_oof(self.run.faces)
+        rows, prediction = self.folder.read_oof(self.run.faces)
+        points_px = prediction.points_px
         show_oof(self.tracker, self.run, rows, points_px)
         figures = {key: summary[key] for key in ("seconds", "parameters")}
         epoch, nme = self.folder.best_epoch()

@@ -7,7 +7,8 @@ ensemble.json        calibration of the uncertainty, when folds are finished (en
 fold0/metrics.csv    a row an epoch; W&B shows the same
 fold0/last.pt        the state to resume from; of a finished fold, its final model
 fold0/previous.pt    the state before, until the fold is finished
-fold0/oof.npz        out-of-fold (OOF) predictions: pictures (n,), boxes_px (n, 4), points_px (n, k, 2), spread_px (n, k)
+fold0/oof.npz        out-of-fold (OOF) predictions: pictures (n,), boxes_px (n, 4), points_px (n, k, 2), spread_px and votes_px
+                     (n, k)
 fold0/summary.json   the fold's figures; a fold is finished when this file is there
 """
 
@@ -27,6 +28,7 @@ from foldmark.core.config import Config, apply_overrides, check_config, drop_ret
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import MEGABYTE, atomic_path, is_locked, read_bytes, read_text, write_text
+from foldmark.core.prediction import Prediction
 from foldmark.core.yaml_values import read_yaml
 
 if TYPE_CHECKING:
@@ -141,23 +143,25 @@ class FoldFolder:
             raise UserError(f"{self.path}: is not finished; run make train first.")
         return summary
 
-    def write_oof(self, held_out: Faces, points_px: np.ndarray, spread_px: np.ndarray) -> None:
-        """Write the predictions (n, k, 2) and their spread (n, k) for these n held-out faces."""
+    def write_oof(self, held_out: Faces, prediction: Prediction) -> None:
+        """Write the predictions of these held-out faces."""
         with atomic_path(self.oof_file) as temporary, temporary.open("wb") as file:
             pictures = np.array(held_out.pictures, dtype=np.str_)
-            np.savez(file, pictures=pictures, boxes_px=held_out.boxes_px, points_px=points_px, spread_px=spread_px)
+            np.savez(file, pictures=pictures, boxes_px=held_out.boxes_px, **vars(prediction))
 
-    def read_oof(self, faces: Faces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """rows (n,) of the run's faces, points_px and spread_px as `write_oof` took them; faces are known by picture and box,
+    def read_oof(self, faces: Faces) -> tuple[np.ndarray, Prediction]:
+        """rows (n,) of the run's faces, and their predictions as `write_oof` took them; faces are known by picture and box,
         whatever their order. Raises UserError for a file that is missing, damaged, or of faces that are not there."""
         try:
             with np.load(io.BytesIO(read_bytes(self.oof_file, 4096 * MEGABYTE))) as stored:
                 content = {name: stored[name] for name in stored.files}
             points_px, spread_px = content["points_px"], content["spread_px"]
-            # Folds of earlier versions name rows.
+            # Folds of earlier versions name rows, and have no votes.
             rows = content["rows"] if "rows" in content else _find_rows(content["pictures"], content["boxes_px"], faces)
+            votes_px = content.get("votes_px", np.zeros_like(spread_px))
             expected = (len(rows), faces.markup.count)
-            if points_px.shape != (*expected, 2) or spread_px.shape != expected or not np.isfinite(points_px).all():
+            shapes = (points_px.shape, spread_px.shape, votes_px.shape)
+            if shapes != ((*expected, 2), expected, expected) or not np.isfinite(points_px).all():
                 raise ValueError("not predictions of these faces")
             if len(set(rows.tolist())) < len(rows) or not ((rows >= 0) & (rows < len(faces))).all():
                 raise ValueError("faces that are not in the data set")
@@ -166,7 +170,7 @@ class FoldFolder:
                 f"{self.oof_file}: cannot be used ({error}); restore it and the data set, or remove {self.path} and run make "
                 "train again."
             ) from None
-        return rows, points_px, spread_px
+        return rows, Prediction(points_px, spread_px, votes_px)
 
 
 def _find_rows(pictures: np.ndarray, boxes_px: np.ndarray, faces: Faces) -> np.ndarray:

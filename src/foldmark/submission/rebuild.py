@@ -68,7 +68,8 @@ def verify(csv: Path, data: Data, session: Session, progress: Progress = no_prog
         raise UserError(f"{csv}: cannot be rebuilt, because {', '.join(problems)}; restore what is gone, or run make csv again.")
     device = pick_device(session.device)
     how = Predicting(device, session.places.cache, use_kept=False)
-    points_px, _ = predict_ensemble(find_members(record.experiments, session.places), data.test, how, progress)
+    members = find_members(record.experiments, session.places)
+    points_px = predict_ensemble(members, data.test, how, progress).points_px
     experiments = ", ".join(f"{len(experiment.folds)} of {experiment.name}" for experiment in record.experiments)
     made_from = f"what its checkpoints give ({experiments}; {len(data.test)} faces)"
     if csv.read_bytes() == file_format.text(points_px, data.test).encode():

@@ -160,7 +160,8 @@ class FoldTraining:
             self._read()
             self._refuse_ruined_weights()
             config, rows = simplify_prediction(self.run.config), self.data.held_out_rows
-            points_px, _ = predict_points(prepare_model(self.state.averaged), self.run.store, rows, config, self.run.faces.markup)
+            model = prepare_model(self.state.averaged)
+            points_px = predict_points(model, self.run.store, rows, config, self.run.faces.markup).points_px
             scores = score_held_out(points_px, self.run, self.data)
         self.progress.end_epoch(scores, points_px, time.monotonic() - started)
 
@@ -205,14 +206,13 @@ class FoldTraining:
     def predict_held_out(self) -> dict:
         """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures."""
         run, data, averaged, history = self.run, self.data, self.state.averaged, self.progress.history
-        points_px, spread_px = predict_points(
-            prepare_model(averaged), run.store, data.held_out_rows, run.config, run.faces.markup
-        )
-        run.fold(data.fold).write_oof(run.faces.take(data.held_out_rows), points_px, spread_px)
+        model, rows = prepare_model(averaged), data.held_out_rows
+        prediction = predict_points(model, run.store, rows, run.config, run.faces.markup)
+        run.fold(data.fold).write_oof(run.faces.take(rows), prediction)
         return {
             "fold": data.fold,
-            "faces": len(data.held_out_rows),
-            **score_held_out(points_px, run, data),
+            "faces": len(rows),
+            **score_held_out(prediction.points_px, run, data),
             "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
             "epochs": len(history),
             "seconds": round(sum(row["seconds"] for row in history), 1),
