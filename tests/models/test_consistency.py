@@ -24,6 +24,10 @@ class OnCpu(torch.nn.Module):
         super().__init__()
         self.register_buffer("mean_points_crop", torch.zeros(68, 2))
 
+    def predict(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        points_crop = self(crops)
+        return points_crop, torch.zeros_like(points_crop[..., 0])
+
 
 class Still(OnCpu):
     """Predicts the same whatever it sees."""
