@@ -258,6 +258,20 @@ def test_a_label_file_needs_no_detector_and_gives_what_the_api_gives(foldmark, a
         assert np.abs(names[test_list.path(row).name][:, :2] - points[0]).max() < 0.05
 
 
+def test_a_face_unlike_those_that_the_models_learned_is_named(foldmark, at_work, test_list):
+    """Here every face is: the models were surer of all that they were trained for."""
+    file = RunFolder(at_work / "runs/mine").ensemble_file
+    fit = json.loads(file.read_text())
+    fit["calibration"]["limits"] = [-100.0, -100.0]
+    file.write_text(json.dumps(fit))
+    with_box(at_work / "photos-of-mine", "strange.png", photo(test_list), box_text(test_list))
+    done = foldmark("photos", "photos-of-mine", "--name", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "strange.png: unlike the faces that the models learned (face 1)" in done.stdout + done.stderr
+    (entry,) = json.loads((at_work / "photos/mine/points.json").read_text())["photos"]
+    assert entry["faces"][0]["unlike_training"] is True
+
+
 def test_a_list_and_single_photos_with_a_box(foldmark, at_work, test_list):
     folder = at_work / "photos-of-mine"
     with_box(folder, "one.png", photo(test_list), box_text(test_list))

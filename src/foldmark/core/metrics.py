@@ -107,12 +107,12 @@ METRICS = {
 }
 HEADLINE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown == "everywhere"}
 TABLE_METRICS = {key: metric for key, metric in METRICS.items() if metric.shown != "parts"}
-# What papers report of the standard 300-W split.
+# What papers report of the standard 300-W split, all in percent.
 PAPER_METRICS = {
     "nme": METRICS["nme"],
-    "failures": Metric(f"failures over {FAILURE:g} %", "%", 2, face_failure),
-    "loose_failures": Metric(f"failures over {LOOSE_FAILURE:g} %", "%", 2, face_loose_failure),
-    "area": Metric(f"AUC to {FAILURE:g} %", "%", 1, face_area),
+    "failures": Metric(f"failures over {FAILURE:g} %", "", 2, face_failure),
+    "loose_failures": Metric(f"failures over {LOOSE_FAILURE:g} %", "", 2, face_loose_failure),
+    "area": Metric(f"AUC to {FAILURE:g} %", "", 1, face_area),
 }
 
 
