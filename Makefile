@@ -16,14 +16,14 @@ unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
 
 BIN := .venv/bin
 COMMANDS := data check train compare csv submit checkcsv verify score ledger part1 part2 extra report dashboard sync
-OTHERS := help setup photos workspace bench test soak lint lock
+OTHERS := help setup photos workspace export demo bench test soak lint lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: $(COMMANDS) $(OTHERS)
 
 # The texts of commands and variables are those of the command line.
-LIST := awk -F'"' -v words=" $(COMMANDS) photos workspace $(VARIABLES) " \
+LIST := awk -F'"' -v words=" $(COMMANDS) photos workspace export demo $(VARIABLES) " \
 	'/^    "[A-Za-z0-9]+": "/ { name = $$2 } /_option\("/ { name = toupper($$2) } \
 	name && index(words, " " name " ") { printf "  %-13s %s\n", name, $$4 } { name = "" }' src/foldmark/cli.py
 
@@ -37,8 +37,10 @@ help: ## this list
 # Without PHOTOS there is nothing to install for: the command says what is missing.
 photos: $(if $(value PHOTOS),.venv/photos-installed,setup)
 workspace: .venv/workspace-installed
+# Not `export` first: make would take the line for its directive.
+demo export: .venv/export-installed
 $(COMMANDS): setup
-$(COMMANDS) photos workspace:
+$(COMMANDS) photos workspace export demo:
 	@$(BIN)/foldmark $@
 
 bench: setup ## measure loading, training and prediction rates; writes benchmarks/results/
@@ -57,7 +59,7 @@ LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 
 lock: ## renew requirements.lock and those of the extras from pyproject.toml (needs uv)
 	@$(LOCK) --extra dev pyproject.toml -o requirements.lock
-	@for extra in photos workspace; do \
+	@for extra in photos workspace export; do \
 		"$(PYTHON)" -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $$extra \
 		| $(LOCK) --no-deps - -o requirements-$$extra.lock; done
 

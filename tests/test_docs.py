@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
 EVERYWHERE = pytest.mark.parametrize("document", DOCUMENTS)
 
 # Folders that commands write into, and files that the reader of an example writes.
-MADE = ("runs", "data", "cache", "photos", "submissions", "wandb", "photos-in")
+MADE = ("runs", "data", "cache", "photos", "exports", "submissions", "wandb", "photos-in")
 EXAMPLES = {"configs/mine.yaml", "mine"}
 IN_RUN_FOLDERS = {"config.yaml"}
 # Files with these endings are the checkout's, so their bare names must be there, too.
@@ -223,7 +223,7 @@ def makefile() -> tuple[set[str], set[str]]:
     source = text("Makefile")
     targets, commands_there, variables = (
         set(" ".join(re.findall(pattern, source, re.MULTILINE)).split())
-        for pattern in (r"^([a-z][a-z0-9]*|\.venv/\S+):", r"^COMMANDS := (.*)", r"^VARIABLES := (.*)")
+        for pattern in (r"^((?:[a-z][a-z0-9]* ?)+|\.venv/\S+):", r"^COMMANDS := (.*)", r"^VARIABLES := (.*)")
     )
     return targets | commands_there, variables | {"PYTHON"}
 

@@ -67,6 +67,7 @@ COMMANDS = {
     "extra": "Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU.",
     "photos": "Find the faces in your own photos, predict their points and draw them, into photos/<experiment>.",
     "predict": "Predict all faces in SOURCE (folders, photos, lists (.txt), iBUG labels (.xml)) into points.csv and points.json.",
+    "export": "Export one net of an experiment to ONNX, in floats and int8, compared with torch: exports/<experiment>.onnx.",
     "report": "Write runs/<experiment>/report.html, one page with all figures, curves and pictures, and how to repeat it.",
     "model": "Print a variant's layers, parameters and operations.",
     "synthetic": "Write synthetic faces with exact points into FOLDER, in the layout of the iBUG archive.",
@@ -87,7 +88,7 @@ SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96
 DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps. [default: auto]", default="auto")
 WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [default: offline]", default="offline")
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
-FOLDS = _option("folds", "Folds to train, such as '0 1'. [default: all]", default="")
+FOLDS = _option("folds", "Folds to train, such as '0 1', or the one to export. [default: all; for export the first]", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
@@ -102,7 +103,7 @@ SESSION = (DEVICE, WANDB, NOTES)
 PHOTOS = (CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 PREDICT = (
     click.argument("source", nargs=-1, required=True, type=PATH),
-    _option("run", "Run folder or name (again for a blend). [default: CONFIG's]", multiple=True, type=_Text()),
+    _option("run", "Run folder, name or exported file (again for a blend). [default: CONFIG's]", multiple=True, type=_Text()),
     _option("out", "Folder for the results. [default: photos/<experiment>]", type=PATH),
     _option("draw", "Also draw annotated pictures and a contact sheet.", is_flag=True),
 )
@@ -130,8 +131,9 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
+    "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),
-    "model": ("commands.model:show_model", "session model overrides", (_argument("model"), SET)),
+    "model": ("commands.compare:show_model", "session model overrides", (_argument("model"), SET)),
     "synthetic": ("commands.data:write_synthetic", "folder train_faces test_faces seed", SYNTHETIC),
     "dashboard": ("commands.wandb_runs:dashboard", "session", ()),
     "sync": ("commands.wandb_runs:sync", "session", ()),

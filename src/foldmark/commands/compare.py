@@ -1,11 +1,16 @@
-"""`make compare`: all trained experiments in one table, and their best blend."""
+"""`make compare`: all trained experiments in one table, and their best blend. `foldmark model`: what a variant consists of."""
+
+from collections.abc import Sequence
 
 import pandas
+import torch
 
+from foldmark.core.config_file import load_config
 from foldmark.core.files import write_text
 from foldmark.core.metrics import RESAMPLES
-from foldmark.data.sets import Data
+from foldmark.data.sets import Data, pick_set
 from foldmark.models.device import pick_device
+from foldmark.models.net import build_model, list_layers
 from foldmark.report.compare import NARROW, SHOWN, BestBlend, Variant, compare_variants, find_best_blend, find_variants
 from foldmark.runs.experiment import Session
 from foldmark.show.terminal import say, say_made, say_table
@@ -45,3 +50,10 @@ def _say_next(variants: list[Variant], best: BestBlend | None) -> None:
         return
     config = f"'blend: [{', '.join(names)}]'"
     say(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best")
+
+
+def show_model(session: Session, model: str, overrides: Sequence[str]) -> None:
+    """Print a variant's layers, parameters and operations."""
+    config = load_config(model, session.places.configs, overrides)
+    points = len(config.data.points) if config.data.points else pick_set(config.data.set).markup.count
+    print(list_layers(build_model(config, torch.zeros(points, 2), seed=0), config))

@@ -22,7 +22,8 @@ from foldmark.core.files import digest, expand_user, write_text
 from foldmark.data.crops import cut
 from foldmark.data.decode import colour_photo, read_grey, read_photo
 from foldmark.data.photos import PhotoSource, find_faces, find_photos, load_detector, refuse_writing_into
-from foldmark.ensemble.api import CutFaces, Predictor, load
+from foldmark.ensemble.face_cuts import CutFaces, FacePredictor
+from foldmark.export.api import is_exported, load
 from foldmark.runs.experiment import Session, Settings, find_trained
 from foldmark.show.overlay import PredictedFaces, draw_faces, draw_sheet, save_png
 from foldmark.show.terminal import say, say_made, show_progress
@@ -75,7 +76,7 @@ def predict_sources(session: Session, given: Any) -> None:
     if given.run and (given.config or given.name):
         raise UserError("--run: excludes --config and --name; give one of them.")
     if given.run:
-        name, runs = "+".join(Path(one).name for one in given.run), list(given.run)
+        name, runs = "+".join(Path(one).stem if is_exported(one) else Path(one).name for one in given.run), list(given.run)
     else:
         name, runs = find_trained(places, Settings(given.config or None, given.name or None))
     sources = [expand_user(Path(source), "PHOTOS") for source in given.source]
@@ -126,7 +127,7 @@ def picture_name(photo: str) -> str:
     return f"{head}/{tail}.png" if head else f"{tail}.png"
 
 
-def _predict_together(photos: list[PhotoSource], predictor: Predictor, skipped: dict[str, str]) -> Iterator[PhotoFaces]:
+def _predict_together(photos: list[PhotoSource], predictor: FacePredictor, skipped: dict[str, str]) -> Iterator[PhotoFaces]:
     cut_photos: list[tuple[PhotoSource, tuple[int, int], np.ndarray, CutFaces]] = []
     for source in photos:
         try:
@@ -140,7 +141,7 @@ def _predict_together(photos: list[PhotoSource], predictor: Predictor, skipped: 
         yield PhotoFaces(source, size, boxes_px, found.points_px, found.std_px, found.unlike)
 
 
-def _draw(photo: PhotoFaces, predictor: Predictor, out: Path) -> list[tuple[str, np.ndarray]]:
+def _draw(photo: PhotoFaces, predictor: FacePredictor, out: Path) -> list[tuple[str, np.ndarray]]:
     """Write the annotated photo; give a captioned tile for each face."""
     colour = colour_photo(photo.source.path, COPY, upright=photo.source.upright)
     scale_x, scale_y = colour.shape[1] / photo.size[0], colour.shape[0] / photo.size[1]
@@ -176,7 +177,7 @@ def _tell(found: list[PhotoFaces], skipped: dict[str, str]) -> None:
             )
 
 
-def _write(out: Path, found: list[PhotoFaces], skipped: dict[str, str], predictor: Predictor, draw: bool) -> str:
+def _write(out: Path, found: list[PhotoFaces], skipped: dict[str, str], predictor: FacePredictor, draw: bool) -> str:
     counts = [len(photo.boxes_px) for photo in found]
     points = predictor.markup.count
     names = [photo.source.name for photo in found]

@@ -48,7 +48,7 @@ class DataSet:
     find: its folder below a root, None where it is not there. read: all its faces, with points, from that folder. label_file:
     the file without which the folder is not the whole set. folder: its name below DATA_ROOT when `make data` brings it.
     lookalikes: photos that look alike are the same photo; where people sit before one wall, only equal bytes count.
-    how_to_get: advice for a user who does not have it.
+    terms: on which it may be used, and so what learned from it. how_to_get: advice for a user who does not have it.
     """
 
     markup: Markup
@@ -59,6 +59,7 @@ class DataSet:
     folder: str
     lookalikes: bool
     source: Source
+    terms: str
     how_to_get: str
 
 
@@ -88,6 +89,7 @@ SETS = {
             limit=8192 * MEGABYTE,
             advice="it is published on dlib.net",
         ),
+        terms="learned from iBUG 300-W: non-commercial research and education only",
         how_to_get="""The real set is iBUG 300-W (1.7 GB, research use only):
     make data TEST_LIST=labels_ibug_300W_test_parsed.xml
   fetches it and adds the test list from the competition's page. If you have it already:
@@ -108,6 +110,7 @@ SETS = {
             limit=1024 * MEGABYTE,
             advice="the course's page links to it",
         ),
+        terms="learned from the IMM Face Database: free for education and research",
         how_to_get="""The real set is the IMM Face Database (240 pictures, free for education and research); the course's
   page links to it:
     make data IMM=path-or-URL

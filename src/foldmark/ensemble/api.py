@@ -22,12 +22,12 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import expand_user
 from foldmark.core.markup import Markup
-from foldmark.data.crops import Crops, cut_crops, join_crops
-from foldmark.data.decode import grey_photo
+from foldmark.data.crops import join_crops
 from foldmark.data.sets import find_data, pick_set
 from foldmark.ensemble.blend import blend_predictions
 from foldmark.ensemble.calibration import Calibration
 from foldmark.ensemble.ensemble import average_folds
+from foldmark.ensemble.face_cuts import CutFaces, PredictedPoints, cut_faces
 from foldmark.ensemble.fit import find_fit, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points, prepare_model
@@ -47,24 +47,6 @@ class LoadedMember:
     config: Config
     models: list[PointRegressor]
     weight: float
-
-
-@dataclass(frozen=True)
-class CutFaces:
-    """The faces of one picture, cut out: their crops for each member, and the longer sides (n, 1) of their boxes."""
-
-    crops: list[Crops]
-    sides_px: np.ndarray
-
-
-@dataclass(frozen=True)
-class PredictedPoints:
-    """Of the n faces of one picture: points_px (n, k, 2), std_px (n, k), as `Predictor.predict` gives them, and whether each is
-    unlike the faces that the models learned (n,)."""
-
-    points_px: np.ndarray
-    std_px: np.ndarray
-    unlike: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -98,19 +80,11 @@ class Predictor:
 
     def cut(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> CutFaces:
         """The first half of `predict`: cut the faces out, so that those of many pictures can be predicted together."""
-        boxes_px = np.asarray(boxes, np.float64)
-        boxes_px = boxes_px.reshape(-1, 4) if boxes_px.size == 0 else boxes_px
-        if boxes_px.ndim != 2 or boxes_px.shape[1] != 4:
-            raise ValueError(f"boxes are {boxes_px.shape}; they are (n, 4): left, top, width, height")
-        if not np.isfinite(boxes_px).all() or (np.abs(boxes_px) > 1e6).any() or (boxes_px[:, 2:] <= 0).any():
-            raise ValueError("a box has no area, or is no place in a picture")
-        grey = grey_photo(image)
-        crops = [cut_crops(grey, boxes_px, member.config.crop) for member in self.members]
-        return CutFaces(crops, boxes_px[:, 2:].max(axis=1, keepdims=True, initial=0))
+        return cut_faces(image, boxes, [member.config.crop for member in self.members])
 
     def predict_all(self, pictures: Sequence[CutFaces]) -> list[PredictedPoints]:
         """The second half, for all faces of these pictures in common batches."""
-        counts = [len(faces.sides_px) for faces in pictures]
+        counts = [len(faces) for faces in pictures]
         if not sum(counts):
             empty = PredictedPoints(np.zeros((0, self.markup.count, 2)), np.zeros((0, self.markup.count)), np.zeros(0, bool))
             return [empty for _ in pictures]

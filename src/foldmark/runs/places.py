@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from foldmark.core.errors import UserError
 
@@ -57,6 +58,11 @@ class Places:
     @property
     def photos(self) -> Path:
         return self.root / "photos"
+
+    def exports(self, name: str) -> "dict[Literal['fp32', 'int8'], Path]":
+        """The exported files of an experiment."""
+        folder = self.root / "exports"
+        return {"fp32": folder / f"{name}.onnx", "int8": folder / f"{name}-int8.onnx"}
 
     @property
     def wandb(self) -> Path:

@@ -1,0 +1,49 @@
+"""How an exported net looks at a face: first as the box says, then aligned to the mean face. Without torch."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from foldmark.core import geometry
+from foldmark.data.crops import Crops, CropStore, warp
+from foldmark.export.facts import Facts
+
+# Takes crops uint8 (n, 1, height, width); gives points_crop (n, k, 2) and std_crop (n, k).
+Net = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+BATCH = 16
+
+
+def predict_faces(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """points_px (n, k, 2) and std_px (n, k), in the original pictures, of these rows (n,) of a store."""
+    cuts = find_cuts(net, facts, store, rows)
+    points_crop, std_crop = look(net, facts, store, rows, cuts)
+    crop_to_px = geometry.invert(geometry.compose(cuts, store.px_to_store[rows]))
+    px_per_crop = np.sqrt(np.abs(np.linalg.det(crop_to_px[:, :, :2])))
+    return geometry.apply(crop_to_px, points_crop), std_crop * px_per_crop[:, None]
+
+
+def find_cuts(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray) -> np.ndarray:
+    """Store crop to crop (n, 2, 3) for the last look: each look before it says how the face lies. Only here is decided where a
+    face is cut."""
+    cuts = np.repeat(geometry.centre_affine(store.size, facts.crop.size)[None], len(rows), axis=0)
+    for _ in range(facts.looks - 1):
+        points_crop, _ = look(net, facts, store, rows, cuts)
+        points_store = geometry.apply(geometry.invert(cuts), points_crop)
+        cuts = geometry.align(points_store, np.array(facts.mean_points_crop))
+    return cuts
+
+
+def look(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """points_crop (n, k, 2) and std_crop (n, k), float64, of these rows (n,) cut by affines (n, 2, 3)."""
+    points, std = [np.empty((0, facts.markup.count, 2))], [np.empty((0, facts.markup.count))]
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        points_crop, std_crop = net(cut_looks(facts, store, rows[part], cuts[part]))
+        points.append(points_crop.astype(np.float64))
+        std.append(std_crop.astype(np.float64))
+    return np.concatenate(points), np.concatenate(std)
+
+
+def cut_looks(facts: Facts, store: CropStore | Crops, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """The crops uint8 (n, 1, height, width) that a net sees."""
+    return np.stack([warp(store[row], cut, facts.crop.size) for row, cut in zip(rows, cuts, strict=True)])[:, None]

@@ -1,0 +1,86 @@
+"""Write the files of an exported net. Both are compared with torch before either appears."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from foldmark.core import geometry
+from foldmark.core.errors import UserError
+from foldmark.core.files import atomic_path
+from foldmark.core.metrics import face_nme
+from foldmark.core.progress import Progress, no_progress
+from foldmark.export import convert
+from foldmark.export.facts import Facts, Figures, Precision
+from foldmark.export.looks import Net, look, predict_faces
+from foldmark.export.predictor import make_net, open_session
+from foldmark.export.source import Source
+
+MOST_DIFFERENCE = 0.01  # crop pixels between onnxruntime and torch, of points and standard deviations in floats
+MOST_LOSS = 0.1  # by so much may int8 raise the NME in percent
+
+
+def export_net(source: Source, paths: dict[Precision, Path], progress: Progress = no_progress) -> dict[Precision, Facts]:
+    """Write a net to these paths, in floats and in int8, and give what each file says of itself. Raises UserError, and writes
+    neither, where a file does not give what torch gives."""
+    convert.require_packages()
+    with progress("exporting", 5) as done, atomic_path(paths["fp32"]) as fp32, atomic_path(paths["int8"]) as int8:
+        in_torch = measure(source, source.run_torch)
+        done(1)
+        model = convert.to_onnx(source.net, source.run.config.crop.size)
+        done(2)
+        floats = _write(source, "fp32", model, fp32, lambda net: compare_floats(source, net, in_torch))
+        done(3)
+        model = convert.quantise(model, source.range_crops)
+        done(4)
+        integers = _write(source, "int8", model, int8, lambda net: compare_integers(source, net, in_torch))
+        done(5)
+    return {"fp32": floats, "int8": integers}
+
+
+def _write(source: Source, precision: Precision, model: object, path: Path, compare: Callable[[Net], Figures]) -> Facts:
+    path.write_bytes(convert.write_facts(model, source.describe(precision, {})))
+    facts = source.describe(precision, compare(make_net(open_session(path))))
+    path.write_bytes(convert.write_facts(model, facts))
+    return facts
+
+
+def measure(source: Source, net: Net) -> Figures:
+    """The figures of a net on the faces to compare on: NME in percent, and the root mean square of error over standard deviation,
+    which is 1 where that is right."""
+    run, rows = source.run, source.test_rows
+    faces = run.faces.take(rows)
+    points_px, std_px = predict_faces(net, source.describe("fp32", {}), run.store, rows)
+    return {
+        "faces": len(rows),
+        "nme_percent": round(float(face_nme(points_px, faces).mean()), 4),
+        "error_over_std": round(float(np.sqrt(np.square((points_px - faces.points_px) / std_px[..., None]).mean())), 3),
+    }
+
+
+def compare_floats(source: Source, net: Net, in_torch: Figures) -> Figures:
+    """The figures of the net in floats. Raises UserError where it gives others than torch."""
+    run, facts, rows = source.run, source.describe("fp32", {}), source.test_rows
+    cuts = np.repeat(geometry.centre_affine(run.store.size, run.config.crop.size)[None], len(rows), axis=0)
+    pairs = zip(*(look(one, facts, run.store, rows, cuts) for one in (net, source.run_torch)), strict=True)
+    difference = max(float(np.abs(ours - expected).max()) for ours, expected in pairs)
+    # Written so that what is not a number is refused, too.
+    if not difference <= MOST_DIFFERENCE:
+        raise UserError(
+            f"{source.fold.path}: its ONNX model gives points up to {difference:.3g} crop pixels from torch's, more than "
+            f"{MOST_DIFFERENCE}, so nothing was written; install the versions in requirements-export.lock."
+        )
+    return {**measure(source, net), "nme_percent_in_torch": in_torch["nme_percent"], "largest_difference_px": difference}
+
+
+def compare_integers(source: Source, net: Net, in_torch: Figures) -> Figures:
+    """The figures of the net in int8. Raises UserError where it loses too much."""
+    figures = measure(source, net)
+    loss = figures["nme_percent"] - in_torch["nme_percent"]
+    if not loss <= MOST_LOSS:
+        raise UserError(
+            f"{source.fold.path}: in int8 its NME is {figures['nme_percent']:.2f} % where torch's is "
+            f"{in_torch['nme_percent']:.2f} %, which is more than {MOST_LOSS} worse, so nothing was written; install the "
+            "versions in requirements-export.lock."
+        )
+    return {**figures, "nme_percent_in_torch": in_torch["nme_percent"], "nme_percent_lost": round(loss, 4)}
