@@ -26,8 +26,9 @@ from foldmark.export.predictor import load_onnx
 from foldmark.models.inference import prepare_model
 from foldmark.models.net import build_model
 from foldmark.runs.run_folder import RunFolder
-from tests.commandline import environment, run_in_process
-from tests.conftest import QUICK, REPOSITORY, assert_refused
+from tests.commandline import environment
+from tests.conftest import REPOSITORY, assert_refused
+from tests.export.conftest import export
 
 onnx = pytest.importorskip("onnx", reason="make export installs onnx, onnxscript and onnxruntime")
 pytest.importorskip("onnxscript")
@@ -38,22 +39,8 @@ EACH_FILE = pytest.mark.parametrize("file", FILES)
 
 
 @pytest.fixture(scope="module")
-def exported(finished, synthetic_root, tmp_path_factory) -> Path:
-    """A folder with the quick run "a" and its exported files; to be copied, not changed."""
-    folder = tmp_path_factory.mktemp("exported")
-    shutil.copytree(finished, folder, dirs_exist_ok=True, symlinks=True)
-    done = export(folder, synthetic_root)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
 def test_list(synthetic_root) -> Faces:
     return read_ibug(synthetic_root / IBUG_FOLDER / TEST_XML, with_points=False)
-
-
-def export(folder: Path, data_root: Path) -> subprocess.CompletedProcess[str]:
-    return run_in_process(folder, "export", "--data-root", data_root, "--name", "a", "--set", QUICK)
 
 
 def net_of_run(folder: Path) -> ExportedNet:

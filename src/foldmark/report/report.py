@@ -1,9 +1,11 @@
 """The report: one HTML file with everything about an experiment and how to repeat it. Trains and predicts nothing; what is
 missing or damaged is left out, with the command that makes it."""
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -93,6 +95,14 @@ def _left_out(title: str, error: UserError, command: str) -> Missing:
     return Missing(f"{title} ({str(error).rstrip('.')})", command)
 
 
+def _link_demo(results: Results) -> Section | Missing:
+    page = results.places.demo(results.name)
+    if not page.is_file():
+        return Missing("Demo page", "demo")
+    text = "One net of this experiment in the browser, on photos or the camera; no picture leaves the machine."
+    return Section("Demo page", text, link=Path(os.path.relpath(page, results.folder.path)).as_posix())
+
+
 def _samples(results: Results) -> list[Found]:
     run, fold, figures = results.runs[0], results.first_fold, results.folder.figures
     listed = [show_layers(one.config, one.faces.markup.count, one.name) for one in results.runs]
@@ -123,6 +133,7 @@ SECTIONS: list[tuple[str, str, Callable[[Results], Found | Sequence[Found]]]] = 
     ("Variants compared", "compare", describe_variants),
     ("Shift consistency", "compare", describe_consistency),
     ("Ledger", "csv", describe_ledger),
+    ("Demo page", "demo", _link_demo),
 ]
 
 

@@ -64,6 +64,10 @@ class Places:
         folder = self.root / "exports"
         return {"fp32": folder / f"{name}.onnx", "int8": folder / f"{name}-int8.onnx"}
 
+    def demo(self, name: str) -> Path:
+        """The page that runs an experiment's exported net."""
+        return self.root / "exports" / f"{name}-demo.html"
+
     @property
     def wandb(self) -> Path:
         return self.root / "wandb"

@@ -77,8 +77,8 @@ def _place(point: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and, in this order where given, text, pictures, a table, small pictures in a grid, faces to enlarge, commands,
-    and long listings folded under their titles."""
+    """A heading and, in this order where given, text, a link to a file beside the page, pictures, a table, small pictures in a
+    grid, faces to enlarge, commands, and long listings folded under their titles."""
 
     title: str
     text: str = ""
@@ -88,6 +88,7 @@ class Section:
     faces: Sequence[FacePicture] = ()
     commands: str = ""
     listings: dict[str, str] = field(default_factory=dict)
+    link: str = ""
 
 
 @dataclass(frozen=True)
