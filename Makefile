@@ -15,7 +15,7 @@ $(foreach variable,$(VARIABLES),$(eval unexport $(variable)))
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
 
 BIN := .venv/bin
-COMMANDS := data check train compare csv submit checkcsv verify score ledger part1 part2 extra report dashboard sync
+COMMANDS := data check train compare csv submit checkcsv verify score ledger distill part1 part2 extra report dashboard sync
 OTHERS := help setup photos workspace export demo bench test soak lint lock
 
 .DEFAULT_GOAL := help

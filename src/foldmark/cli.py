@@ -67,6 +67,7 @@ COMMANDS = {
     "extra": "Part 2 with ResNet18, plain and anti-aliased: 12 trainings, best on a GPU.",
     "photos": "Find the faces in your own photos, predict their points and draw them, into photos/<experiment>.",
     "predict": "Predict all faces in SOURCE (folders, photos, lists (.txt), iBUG labels (.xml)) into points.csv and points.json.",
+    "distill": "Train one net on an ensemble's points and measure it on a fold that neither has seen.",
     "export": "Export one net of an experiment to ONNX, in floats and int8, compared with torch: exports/<experiment>.onnx.",
     "demo": "Write exports/<experiment>-demo.html, a page that runs the exported net in the browser, on photos or the camera.",
     "report": "Write runs/<experiment>/report.html, one page with all figures, curves and pictures, and how to repeat it.",
@@ -89,7 +90,9 @@ SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96
 DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps. [default: auto]", default="auto")
 WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [default: offline]", default="offline")
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
-FOLDS = _option("folds", "Folds to train, such as '0 1', or the one to export. [default: all; for export the first]", default="")
+FOLDS = _option(
+    "folds", "Folds to train, such as '0 1', or the one to export or distill. [default: all; there the first]", default=""
+)
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
@@ -132,6 +135,7 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
+    "distill": ("commands.train:distill", "session folds experiment", (*EXPERIMENT, FOLDS, *SESSION)),
     "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),

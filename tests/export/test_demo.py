@@ -211,9 +211,11 @@ def test_a_runtime_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
     assert not path.exists()
 
 
-def test_a_config_without_square_crops_has_no_page(foldmark, synthetic_root, quick):
-    done = foldmark("demo", "--data-root", synthetic_root, "--set", f"{quick} crop.square=false crop.down=0")
-    assert_refused(done, "crop.square")
+def test_a_run_without_square_crops_has_no_page(finished, workplace, foldmark, synthetic_root, quick):
+    settings = f"{quick} crop.square=false crop.down=0"
+    options = ["--data-root", synthetic_root, "--name", "wide", "--set", settings]
+    assert foldmark("train", *options, "--folds", "0", "--device", "cpu").returncode == 0
+    assert_refused(foldmark("demo", *options), "crop.square")
 
 
 def test_the_report_links_the_page_where_it_was_made(made, synthetic_root):

@@ -29,9 +29,9 @@ def export(session: Session, experiment: Experiment, folds: list[int] | None) ->
 
 def make_demo(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
     """Write exports/<name>-demo.html: the net in int8, exported first where its file is missing or of another net, in a page."""
-    if not experiment.config.crop.square:
-        raise UserError("crop.square: the page cuts square crops only; choose a config that has them.")
     source, path = choose_source(session, experiment, folds), session.places.demo(experiment.name)
+    if not source.run.config.crop.square:
+        raise UserError("crop.square: the page cuts square crops only; choose an experiment that has them.")
     runtime = fetch_runtime(session.places.cache)
     file = session.places.exports(experiment.name)["int8"]
     if not (file.is_file() and load_onnx(file).facts.checkpoint == file_sha256(source.fold.checkpoint)):
@@ -61,7 +61,11 @@ def choose_source(session: Session, experiment: Experiment, folds: list[int] | N
     """The net of an experiment that is exported. Raises UserError where no fold is finished, or its files were replaced."""
     folder = RunFolder(session.places.run(experiment.name))
     folder.require_finished()
-    run = open_run(session.places, experiment.name, experiment.config, experiment.data, show_progress)
+    # Of another run than the config's own, such as a distilled one, the settings are those that it was made with.
+    config = folder.read_config(experiment.overrides)
+    if config.model.aligner:
+        raise UserError(f"model.aligner: a file holds one net, and {experiment.name} looks with two; export a run without one.")
+    run = open_run(session.places, experiment.name, config, experiment.data, show_progress)
     fold = run.fold(folds[0]) if folds else folder.finished[0]
     check_finished(fold, describe_fold(run.config, run.faces, run.folds, fold.number))
     say(f"{fold.path}: one net of {len(folder.finished)}, the one exported; out of fold {format_scores(fold.require_summary())}")

@@ -1,22 +1,29 @@
-"""`make train`: the folds of an experiment, trained from where they stand, with all that is shown meanwhile."""
+"""`make train`: the folds of an experiment, trained from where they stand, with all that is shown meanwhile. `make distill`: a
+net that learns from an ensemble."""
 
 import numpy as np
 import torch
 
 from foldmark.commands.wandb_runs import fetch_source
+from foldmark.core.config import Config
+from foldmark.core.errors import UserError
 from foldmark.core.files import lock_folder
-from foldmark.core.metrics import format_scores
+from foldmark.core.metrics import bootstrap_interval, face_nme, format_scores
 from foldmark.data.sets import Data
+from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import write_fit
 from foldmark.ensemble.oof import read_oof
 from foldmark.ensemble.standard import describe_parts
 from foldmark.models.device import pick_device
+from foldmark.models.inference import predict_points, prepare_model
+from foldmark.models.trained import load_model
 from foldmark.report.face_sheet import FaceSheet
 from foldmark.report.results import score_mean_face
 from foldmark.report.wandb import Group, WandbListener, list_tags
 from foldmark.runs.experiment import DEFAULT_CONFIG, Experiment, Session
 from foldmark.runs.run import Run, open_run
-from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.runs.run_folder import RunFolder
+from foldmark.show.terminal import say, say_made, say_table, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.executors import Executor, InOrder
@@ -87,3 +94,68 @@ def train_one(run: Run, fold: int, row: FoldRow, device: torch.device, group: Gr
         group.start(f"{run.name}-fold{fold}", settings, folder) as tracker,
     ):
         return train_fold(run, data, device, [row, FaceSheet(run, fold), WandbListener(tracker, run, fold)])
+
+
+def distill(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
+    """Measure what one net gains that learns from an ensemble, on a fold that neither it nor its teachers have seen: the asked
+    one, else the first that is finished. Resumes where it was interrupted.
+
+    runs/<name>-teachers<f>: the experiment without fold f; its nets are the teachers, and the ensemble to compare with.
+    runs/<name>-distilled<f>: the net of fold f, which learns the truth and the teachers' out-of-fold points of the other folds.
+    """
+    places, name = session.places, experiment.name
+    finished = RunFolder(places.run(name)).require_finished()
+    plain = open_run(places, name, experiment.config, experiment.data, show_progress)
+    fold = folds[0] if folds else finished[0].number
+    if fold not in [one.number for one in finished]:
+        raise UserError(f"{plain.fold(fold).path}: is not finished; run make train with the same settings first.")
+    split: dict = {"file": plain.folder.split_file}
+    teachers = _open(session, experiment, f"{name}-teachers{fold}", {"folds": {**split, "leave_out": fold}})
+    train_run(session, teachers, experiment.data, None)
+    learner: dict = {"folds": split, "train": {"teacher": [teachers.name]}}
+    distilled = _open(session, experiment, f"{name}-distilled{fold}", learner)
+    train_run(session, distilled, experiment.data, [fold])
+    rows = plain.held_out_rows(fold)
+    faces = plain.faces.take(rows)
+    points_px = {
+        f"ensemble of {len(teachers.folder.finished)} teachers": _predict_ensemble(session, teachers, rows),
+        "distilled net": _read_oof(distilled, fold, rows),
+        "plain net": _read_oof(plain, fold, rows),
+    }
+    nme = {what: face_nme(points, faces) for what, points in points_px.items()}
+    first = next(iter(nme.values()))
+    say_table(
+        [
+            {"net": what, "NME %": f"{one.mean():.3f}", "to the ensemble": _compare(one - first, faces.groups)}
+            for what, one in nme.items()
+        ]
+    )
+    say(f"on the {len(rows)} faces of fold {fold}, which none of these nets has seen; in brackets the 95 % interval.")
+    say_made(distilled.folder.path, f"make export NAME={distilled.name} FOLDS={fold}")
+
+
+def _open(session: Session, experiment: Experiment, name: str, changes: dict[str, dict]) -> Run:
+    tree = experiment.config.model_dump()
+    for section, keys in changes.items():
+        tree[section] |= keys
+    return open_run(session.places, name, Config.model_validate(tree), experiment.data, show_progress)
+
+
+def _read_oof(run: Run, fold: int, rows: np.ndarray) -> np.ndarray:
+    found, points_px, _ = run.fold(fold).read_oof(run.faces)
+    return points_px[np.argsort(found)[np.searchsorted(np.sort(found), rows)]]
+
+
+def _predict_ensemble(session: Session, run: Run, rows: np.ndarray) -> np.ndarray:
+    device, parts = pick_device(session.device), []
+    for fold in run.folder.finished:
+        model = prepare_model(load_model(fold.checkpoint, run.config, run.faces.markup.count, device))
+        parts.append(predict_points(model, run.store, rows, run.config, run.faces.markup))
+    return average_folds(parts)[0]
+
+
+def _compare(difference: np.ndarray, groups: list[str]) -> str:
+    if not difference.any():
+        return ""
+    low, high = bootstrap_interval(difference, groups)
+    return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"

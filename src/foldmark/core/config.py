@@ -67,6 +67,8 @@ class FoldsConfig(Section):
     split: Literal["kfold", "300w"] = "kfold"  # 300w: not K folds but one, the test faces of the papers
     hold_out_last: int | None = Field(None, ge=1)  # not K folds but one: the last so many photos or people by name
     file: Path | None = None  # a split file to use instead of making one
+    # This fold's faces are neither trained on nor held out: for teachers of a net that is judged on them.
+    leave_out: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _one_split(self) -> "FoldsConfig":
@@ -117,6 +119,10 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
     optimizer: str = "adamw"  # a row of train/state.py: adamw, adam
     loss: str = "l1"  # a row of train/losses.py: l1, mse, smooth_l1, euclidean, wing, soft_wing
+    # Runs whose out-of-fold points, averaged, are learned beside the truth: distillation (Hinton et al. 2015). None may have seen
+    # what a fold holds out.
+    teacher: list[str] | None = Field(None, min_length=1)
+    teacher_share: Share = 0.5  # of the teachers' points in what is learned; the rest is the truth
     large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero

@@ -42,15 +42,19 @@ class Run:
         return np.flatnonzero((self.folds == fold) & self._usable)
 
     def training_rows(self, fold: int) -> np.ndarray:
-        return np.flatnonzero((self.folds != fold) & self._usable)
+        # No fold is -1.
+        left_out = -1 if self.config.folds.leave_out is None else self.config.folds.leave_out
+        return np.flatnonzero((self.folds != fold) & (self.folds != left_out) & self._usable)
 
     def select_folds(self, asked: list[int] | None) -> list[int]:
         """The asked folds, or all of them. Raises UserError for a fold that is not there."""
-        there = range(self.folds.max() + 1)
+        count, left_out = self.folds.max() + 1, self.config.folds.leave_out
+        there = [fold for fold in range(count) if fold != left_out]
         for fold in asked or []:
             if fold not in there:
-                raise UserError(f'FOLDS="{fold}": this experiment has folds 0 to {there[-1]}.')
-        return sorted(set(asked)) if asked else list(there)
+                without = "" if left_out is None else f" without {left_out}, which folds.leave_out leaves out"
+                raise UserError(f'FOLDS="{fold}": this experiment has folds 0 to {count - 1}{without}.')
+        return sorted(set(asked)) if asked else there
 
     @property
     def _usable(self) -> np.ndarray:

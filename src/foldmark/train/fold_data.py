@@ -7,7 +7,10 @@ import torch
 
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
+from foldmark.data.folds import read_split
+from foldmark.runs.binding import check_finished, describe_fold
 from foldmark.runs.run import Run
+from foldmark.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class FoldData:
     fold: int
     training_rows: np.ndarray
     held_out_rows: np.ndarray
-    points_store: np.ndarray  # (n, k, 2)
+    points_store: np.ndarray  # (n, k, 2) to learn: the truth or, with train.teacher, for training faces what lies between
     mean_crop: np.ndarray  # (k, 2) mean training face
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
     face_weight: torch.Tensor  # (n,) weight of a face in the loss, 1 on average over the training faces
@@ -28,13 +31,18 @@ class FoldData:
 
 
 def prepare_fold(run: Run, fold: int) -> FoldData:
-    """Raises UserError if the fold has fewer training faces than a batch holds."""
+    """Raises UserError if the fold has fewer training faces than a batch holds, and as `read_teachers` does."""
     training_rows = run.training_rows(fold)
     if len(training_rows) < run.config.train.batch:
         raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
     store_to_crop = geometry.centre_affine(run.store.size, run.config.crop.size)
     crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
-    points_store = geometry.apply(run.store.px_to_store, run.faces.points_px)
+    points_px = run.faces.points_px
+    if run.config.train.teacher:
+        taught, share = read_teachers(run, fold), run.config.train.teacher_share
+        points_px = points_px.copy()
+        points_px[training_rows] += share * (taught - points_px[training_rows])
+    points_store = geometry.apply(run.store.px_to_store, points_px)
     px_per_crop = crop_to_px[:, [0, 1], [0, 1]]
     # The competition counts pixels of the picture, so a large face counts more; NME counts all faces alike.
     weight = px_per_crop.mean(axis=1) ** run.config.train.large_faces
@@ -47,3 +55,35 @@ def prepare_fold(run: Run, fold: int) -> FoldData:
         px_per_crop=px_per_crop,
         face_weight=torch.from_numpy(weight / weight[training_rows].mean()).float(),
     )
+
+
+def read_teachers(run: Run, fold: int) -> np.ndarray:
+    """points_px (n, k, 2) of the fold's n training faces: the mean of the teachers' out-of-fold predictions, none by a model that
+    has seen the face, or a face that the fold holds out. Raises UserError where a teacher is not trained that far, or
+    has seen one."""
+    names, rows = run.config.train.teacher or [], run.training_rows(fold)
+    return np.mean([_read_teacher(run, fold, name)[rows] for name in names], axis=0)
+
+
+def _read_teacher(run: Run, fold: int, name: str) -> np.ndarray:
+    """A teacher's out-of-fold points_px (n, k, 2) of the run's n faces; of those that it has none of, what is not a number."""
+    folder, where = RunFolder(run.places.run(name)), f"train.teacher: {name}"
+    if not folder.finished:
+        raise UserError(f"{where}: has no finished fold; train it first, with the same DATA_ROOT.")
+    config, split = folder.read_config(), read_split(folder.split_file, run.faces)
+    if config.data.points != run.config.data.points or config.data.set != run.config.data.set:
+        raise UserError(f"{where}: learned other points; name a run of the same data.set and data.points.")
+    if (split[run.held_out_rows(fold)] != config.folds.leave_out).any():
+        raise UserError(
+            f"{where}: its models have seen faces that fold {fold} holds out, so the figure would flatter; name a run with the "
+            f"same folds.file and folds.leave_out={fold}, as make distill trains it."
+        )
+    points_px = np.full_like(run.faces.points_px, np.nan)
+    for finished in folder.finished:
+        check_finished(finished, describe_fold(config, run.faces, split, finished.number))
+        rows, predicted_px, _ = finished.read_oof(run.faces)
+        points_px[rows] = predicted_px
+    missing = int(np.isnan(points_px[run.training_rows(fold)]).any(axis=(1, 2)).sum())
+    if missing:
+        raise UserError(f"{where}: has no out-of-fold points of {missing} training faces; train its other folds first.")
+    return points_px

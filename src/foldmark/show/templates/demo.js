@@ -6,7 +6,7 @@ const demo = (() => {
   const facts = JSON.parse(one("facts").textContent);
   const view = one("view"), pen = view.getContext("2d", { willReadFrequently: true }), status = one("status");
   // The mean standard deviation, as a share of the face, over which what is seen is taken for no face.
-  const LOST = 0.06, LONGEST = 1600, POINTS = "#ff9f1c", DISCS = "#2b7de966";
+  const LOST = 0.03, LONGEST = 1600, POINTS = "#ff9f1c", DISCS = "#2b7de966";
   // What is shown, and what was found last, be it a face or not; read by the tests.
   const state = { source: null, grey: null, box: null, face: null, found: null, frames: 0, ms: 0, rate: 0, firstPoints: 0 };
   let run = null, picture = null, frame = null, stream = null, drag = null, busy = false, tracked = false;
