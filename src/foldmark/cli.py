@@ -90,9 +90,7 @@ SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96
 DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps. [default: auto]", default="auto")
 WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [default: offline]", default="offline")
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
-FOLDS = _option(
-    "folds", "Folds to train, such as '0 1', or the one to export or distill. [default: all; there the first]", default=""
-)
+FOLDS = _option("folds", "Folds to train, such as '0 1'; the one to export. [default: all; the first]", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
