@@ -17,6 +17,7 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.markup import IBUG68
+from foldmark.core.prediction import Prediction
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.ensemble.calibration import Calibration
 from foldmark.ensemble.fit import read_fit
@@ -49,7 +50,7 @@ def net_of_run(folder: Path) -> ExportedNet:
     config = run.read_config()
     model = build_model(config, torch.zeros(68, 2), seed=0)
     model.load_state_dict(torch.load(run.fold(0).checkpoint, weights_only=True)["averaged"])
-    return ExportedNet(model.eval(), read_fit(run.ensemble_file).curve, config, IBUG68).eval()
+    return ExportedNet(model.eval(), read_fit(run.ensemble_file).read_calibration(), config, IBUG68).eval()
 
 
 @pytest.mark.parametrize(("file", "most"), [(FILES[0], 0.01), (FILES[1], 1.0)])
@@ -64,9 +65,11 @@ def test_a_file_gives_points_and_deviations_of_torch_for_one_crop_and_for_many(e
 
 
 def test_resnet18_with_cells_and_blur_is_exported_as_torch_computes_it():
+    rng = np.random.default_rng(0)
     config = Config.model_validate({"crop": {"size": 64}, "model": {"head": "cells", "width": 32, "blur": "early"}})
     model = build_model(config, torch.rand(68, 2) * 64, seed=0)
-    calibration = Calibration(np.array([0.0, 0.001, 0.01]), np.array([1e-5, 1e-4, 1e-3]))
+    curve = np.array([-8.0, -6.0, -3.0]), np.array([1e-5, 1e-4, 1e-3])
+    calibration = Calibration(np.array([0.2, 0.4, 0.1, 0.3]), rng.normal(size=68), np.array([-5.0, -3.0]), *curve)
     # Some of what training changes: the batch statistics.
     for _ in range(3):
         model.train()(torch.randint(0, 256, (8, 1, 64, 64)))
@@ -80,14 +83,26 @@ def test_resnet18_with_cells_and_blur_is_exported_as_torch_computes_it():
 
 
 def test_the_deviation_in_the_graph_is_the_calibrations_where_it_is_smooth():
-    curve = Calibration(np.array([0.001, 0.002, 0.002, 0.004]), np.array([1e-6, 1e-6, 9e-6, 9e-6]))
-    spread, variance = smooth_curve(curve)
-    assert spread.tolist() == pytest.approx([0.0015, 0.003])
-    config = Config.model_validate({"crop": {"size": 64, "enlargement": 1.0}})
-    net = ExportedNet(build_model(config, torch.zeros(68, 2), seed=0), curve, config, IBUG68)
-    seen = torch.tensor([[0.0, 0.0015, 0.00225, 0.003, 1.0]]) * 64
-    expected = 64 * np.sqrt([1e-6, 1e-6, 5e-6, 9e-6, 9e-6])
-    assert net.find_std(seen)[0].numpy() == pytest.approx(expected, rel=1e-4)
+    rng = np.random.default_rng(0)
+    score = np.linspace(-9, -2, 15)
+    limits = np.log([0.012, 0.02])
+    calibration = Calibration(np.array([0.2, 0.4, 0.1, 0.3]), rng.normal(0, 0.3, 68), limits, score, np.exp(2 * score))
+    config = Config.model_validate({"crop": {"size": 64, "enlargement": 1.25}})
+    net = ExportedNet(build_model(config, torch.zeros(68, 2), seed=0), calibration, config, IBUG68)
+    side = 64 / 1.25
+    spread, votes = rng.uniform(0, 0.03 * np.linspace(0.2, 1.2, 20)[:, None, None] * side, (20, 2, 68)).transpose(1, 0, 2)
+    std, unlike = net.judge(*(torch.from_numpy(cue.astype(np.float32)) for cue in (spread, votes)))
+    prediction, sides = Prediction(np.zeros((20, 68, 2)), spread, votes), np.full((20, 1), side)
+    assert std.numpy() == pytest.approx(calibration.std_px(prediction, sides), rel=1e-3)
+    assert unlike.numpy().astype(bool).tolist() == calibration.find_unlike(prediction, sides).tolist()
+    assert 0 < unlike.sum() < 20
+
+
+def test_a_step_of_the_calibration_becomes_a_slope():
+    steps = Calibration(np.zeros(4), np.zeros(1), np.zeros(2), np.array([1, 2, 2, 4.0]), np.array([1e-6, 1e-6, 9e-6, 9e-6]))
+    score, variance = smooth_curve(steps)
+    assert score.tolist() == [1.5, 3]
+    assert variance.tolist() == [1e-6, 9e-6]
 
 
 @EACH_FILE
@@ -118,8 +133,9 @@ def test_the_api_is_that_of_a_run(exported, test_list, file):
     assert np.abs(points - expected).max() < 0.15 * box[2:].max()
     assert (std > 0).all()
     both = predictor.predict_all([predictor.cut(picture, [box]), predictor.cut(picture, []), predictor.cut(picture, [box])])
-    assert [len(part) for part, _ in both] == [1, 0, 1]
-    assert both[2][0] == pytest.approx(points[:1])
+    assert [len(part.points_px) for part in both] == [1, 0, 1]
+    assert both[2].points_px == pytest.approx(points[:1])
+    assert both[2].unlike.shape == (1,)
     with pytest.raises(ValueError, match="no area"):
         predictor.predict(picture, [(0, 0, 0, 5)])
 

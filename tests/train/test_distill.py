@@ -33,8 +33,8 @@ def foldmark(folder, command, root, name, settings, *options):
 
 
 def oof_of(folder, run, fold, faces):
-    rows, points_px, _ = RunFolder(folder / "runs" / run).fold(fold).read_oof(faces)
-    return rows, points_px
+    rows, prediction = RunFolder(folder / "runs" / run).fold(fold).read_oof(faces)
+    return rows, prediction.points_px
 
 
 @pytest.fixture(scope="module")

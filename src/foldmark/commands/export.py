@@ -69,7 +69,7 @@ def choose_source(session: Session, experiment: Experiment, folds: list[int] | N
     fold = run.fold(folds[0]) if folds else folder.finished[0]
     check_finished(fold, describe_fold(run.config, run.faces, run.folds, fold.number))
     say(f"{fold.path}: one net of {len(folder.finished)}, the one exported; out of fold {format_scores(fold.require_summary())}")
-    return Source(run, fold, find_fit([folder], lambda: run.faces).curve)
+    return Source(run, fold, find_fit([folder], lambda: run.faces).read_calibration())
 
 
 def describe_figures(facts: Facts) -> str:

@@ -142,8 +142,8 @@ def _open(session: Session, experiment: Experiment, name: str, changes: dict[str
 
 
 def _read_oof(run: Run, fold: int, rows: np.ndarray) -> np.ndarray:
-    found, points_px, _ = run.fold(fold).read_oof(run.faces)
-    return points_px[np.argsort(found)[np.searchsorted(np.sort(found), rows)]]
+    found, prediction = run.fold(fold).read_oof(run.faces)
+    return prediction.points_px[np.argsort(found)[np.searchsorted(np.sort(found), rows)]]
 
 
 def _predict_ensemble(session: Session, run: Run, rows: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def _predict_ensemble(session: Session, run: Run, rows: np.ndarray) -> np.ndarra
     for fold in run.folder.finished:
         model = prepare_model(load_model(fold.checkpoint, run.config, run.faces.markup.count, device))
         parts.append(predict_points(model, run.store, rows, run.config, run.faces.markup))
-    return average_folds(parts)[0]
+    return average_folds(parts).points_px
 
 
 def _compare(difference: np.ndarray, groups: list[str]) -> str:

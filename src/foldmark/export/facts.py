@@ -11,7 +11,7 @@ from foldmark.core.markup import Markup
 KEY = "foldmark"  # of the metadata that holds the facts as JSON
 Precision = Literal["fp32", "int8"]
 Figures = dict[str, float]
-INPUT, OUTPUTS = "crops", ("points_crop", "std_crop")
+INPUT, OUTPUTS = "crops", ("points_crop", "std_crop", "unlike")
 
 
 class MarkupFacts(BaseModel):

@@ -6,20 +6,21 @@ import numpy as np
 
 from foldmark.core import geometry
 from foldmark.data.crops import Crops, CropStore, warp
+from foldmark.ensemble.face_cuts import PredictedPoints
 from foldmark.export.facts import Facts
 
-# Takes crops uint8 (n, 1, height, width); gives points_crop (n, k, 2) and std_crop (n, k).
-Net = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Takes crops uint8 (n, 1, height, width); gives points_crop (n, k, 2), std_crop (n, k) and unlike uint8 (n,).
+Net = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 BATCH = 16
 
 
-def predict_faces(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """points_px (n, k, 2) and std_px (n, k), in the original pictures, of these rows (n,) of a store."""
+def predict_faces(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray) -> PredictedPoints:
+    """The points, in the original pictures, of these rows (n,) of a store."""
     cuts = find_cuts(net, facts, store, rows)
-    points_crop, std_crop = look(net, facts, store, rows, cuts)
+    points_crop, std_crop, unlike = look(net, facts, store, rows, cuts)
     crop_to_px = geometry.invert(geometry.compose(cuts, store.px_to_store[rows]))
-    px_per_crop = np.sqrt(np.abs(np.linalg.det(crop_to_px[:, :, :2])))
-    return geometry.apply(crop_to_px, points_crop), std_crop * px_per_crop[:, None]
+    std_px = std_crop * geometry.scale_of(crop_to_px)[:, None]
+    return PredictedPoints(geometry.apply(crop_to_px, points_crop), std_px, unlike.astype(bool))
 
 
 def find_cuts(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray) -> np.ndarray:
@@ -27,21 +28,22 @@ def find_cuts(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray
     face is cut."""
     cuts = np.repeat(geometry.centre_affine(store.size, facts.crop.size)[None], len(rows), axis=0)
     for _ in range(facts.looks - 1):
-        points_crop, _ = look(net, facts, store, rows, cuts)
+        points_crop, *_ = look(net, facts, store, rows, cuts)
         points_store = geometry.apply(geometry.invert(cuts), points_crop)
         cuts = geometry.align(points_store, np.array(facts.mean_points_crop))
     return cuts
 
 
-def look(net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """points_crop (n, k, 2) and std_crop (n, k), float64, of these rows (n,) cut by affines (n, 2, 3)."""
-    points, std = [np.empty((0, facts.markup.count, 2))], [np.empty((0, facts.markup.count))]
+def look(
+    net: Net, facts: Facts, store: CropStore | Crops, rows: np.ndarray, cuts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """points_crop (n, k, 2), std_crop (n, k) and unlike (n,), float64, of these rows (n,) cut by affines (n, 2, 3)."""
+    parts = [(np.empty((0, facts.markup.count, 2)), np.empty((0, facts.markup.count)), np.empty(0))]
     for start in range(0, len(rows), BATCH):
         part = slice(start, start + BATCH)
-        points_crop, std_crop = net(cut_looks(facts, store, rows[part], cuts[part]))
-        points.append(points_crop.astype(np.float64))
-        std.append(std_crop.astype(np.float64))
-    return np.concatenate(points), np.concatenate(std)
+        parts.append(net(cut_looks(facts, store, rows[part], cuts[part])))
+    points_crop, std_crop, unlike = (np.concatenate(arrays).astype(np.float64) for arrays in zip(*parts, strict=True))
+    return points_crop, std_crop, unlike
 
 
 def cut_looks(facts: Facts, store: CropStore | Crops, rows: np.ndarray, cuts: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
 from foldmark.data.crops import join_crops
-from foldmark.ensemble.face_cuts import CutFaces, cut_faces
+from foldmark.ensemble.face_cuts import CutFaces, PredictedPoints, cut_faces
 from foldmark.export.facts import INPUT, OUTPUTS, Facts, parse_facts
 from foldmark.export.looks import Net, predict_faces
 
@@ -42,20 +42,22 @@ class OnnxPredictor:
     def predict(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """points_px (n, k, 2) and std_px (n, k), both float64 in pixels of the image, of the faces in these boxes (n, 4): see
         `ensemble.api.Predictor.predict`. Raises ValueError for an image or a box that cannot be used."""
-        return self.predict_all([self.cut(image, boxes)])[0]
+        (found,) = self.predict_all([self.cut(image, boxes)])
+        return found.points_px, found.std_px
 
     def cut(self, image: np.ndarray | Image.Image | str | Path, boxes: ArrayLike) -> CutFaces:
         """The first half of `predict`: cut the faces out, so that those of many pictures can be predicted together."""
         return cut_faces(image, boxes, [self.facts.crop])
 
-    def predict_all(self, pictures: Sequence[CutFaces]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The second half: what `predict` gives for each picture."""
+    def predict_all(self, pictures: Sequence[CutFaces]) -> list[PredictedPoints]:
+        """The second half, for all faces of these pictures in common batches."""
         if not pictures:
             return []
         crops = join_crops([faces.crops[0] for faces in pictures])
-        points_px, std_px = predict_faces(self.net, self.facts, crops, np.arange(len(crops)))
+        found = predict_faces(self.net, self.facts, crops, np.arange(len(crops)))
         ends = np.cumsum([len(faces) for faces in pictures])[:-1]
-        return list(zip(np.split(points_px, ends), np.split(std_px, ends), strict=True))
+        parts = (np.split(values, ends) for values in (found.points_px, found.std_px, found.unlike))
+        return [PredictedPoints(*arrays) for arrays in zip(*parts, strict=True)]
 
 
 def load_onnx(path: Path, threads: int = 0) -> OnnxPredictor:

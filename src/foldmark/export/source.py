@@ -41,10 +41,10 @@ class Source:
         return ExportedNet(prepared, self.calibration, self.run.config, self.run.faces.markup).eval()
 
     @torch.inference_mode()
-    def run_torch(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run_torch(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The net in torch, as `looks.Net`."""
-        points_crop, std_crop = self.net(torch.from_numpy(crops))
-        return points_crop.numpy(), std_crop.numpy()
+        points_crop, std_crop, unlike = self.net(torch.from_numpy(crops))
+        return points_crop.numpy(), std_crop.numpy(), unlike.numpy()
 
     @cached_property
     def test_rows(self) -> np.ndarray:

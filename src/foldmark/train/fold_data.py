@@ -81,8 +81,8 @@ def _read_teacher(run: Run, fold: int, name: str) -> np.ndarray:
     points_px = np.full_like(run.faces.points_px, np.nan)
     for finished in folder.finished:
         check_finished(finished, describe_fold(config, run.faces, split, finished.number))
-        rows, predicted_px, _ = finished.read_oof(run.faces)
-        points_px[rows] = predicted_px
+        rows, prediction = finished.read_oof(run.faces)
+        points_px[rows] = prediction.points_px
     missing = int(np.isnan(points_px[run.training_rows(fold)]).any(axis=(1, 2)).sum())
     if missing:
         raise UserError(f"{where}: has no out-of-fold points of {missing} training faces; train its other folds first.")

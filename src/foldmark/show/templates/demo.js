@@ -30,8 +30,8 @@ const demo = (() => {
     const side = facts.crop.size[0];
     run = async (crop) => {
       const input = new ort.Tensor("uint8", new Uint8Array(crop.data.buffer), [1, 1, side, side]);
-      const { points_crop: points, std_crop: std } = await session.run({ crops: input });
-      return { points: std.data.reduce((all, _, k) => [...all, [points.data[2 * k], points.data[2 * k + 1]]], []), std: std.data };
+      const { points_crop: points, std_crop: std, unlike } = await session.run({ crops: input });
+      return { points: std.data.reduce((all, _, k) => [...all, [points.data[2 * k], points.data[2 * k + 1]]], []), std: std.data, unlike: unlike.data[0] > 0 };
     };
     say("Ready.");
   };
@@ -71,7 +71,7 @@ const demo = (() => {
   };
 
   const meanStd = ({ std }) => std.reduce((sum, value) => sum + value, 0) / std.length;
-  const looksLikeAFace = (face) => meanStd(face) < LOST * Landmarks.boxOf(face.points, facts)[2];
+  const looksLikeAFace = (face) => !face.unlike && meanStd(face) < LOST * Landmarks.boxOf(face.points, facts)[2];
 
   const note = (found, face, started) => {
     const now = performance.now();

@@ -128,13 +128,13 @@ const Landmarks = (() => {
     return { data, width, height };
   };
 
-  // One look: points and standard deviations in pixels of the picture. run(crop) gives those in crop pixels.
+  // One look: points and standard deviations in pixels of the picture, and whether it is unlike the faces that the net learned. run(crop) gives those in crop pixels.
   const look = async (run, store, pxToStore, storeToCrop, facts) => {
     const crop = warp(store, storeToCrop, facts.crop.size[0]);
-    const { points, std } = await run(crop);
+    const { points, std, unlike } = await run(crop);
     const cropToPx = invert(compose(storeToCrop, pxToStore));
     const scale = Math.sqrt(Math.abs(cropToPx[0] * cropToPx[4] - cropToPx[1] * cropToPx[3]));
-    return { points: apply(cropToPx, points), std: Array.from(std, (value) => value * scale) };
+    return { points: apply(cropToPx, points), std: Array.from(std, (value) => value * scale), unlike };
   };
 
   // The face in a box: first as the box says, then aligned to the mean face.
