@@ -315,11 +315,12 @@ def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthe
             done = sync(workplace, service)
             story = f"seed {seed}, {training.name}, after {kills} kills: {done.stderr}"
             assert done.returncode == 0, story
-            if training.has(1) and training.recorded():
+            if training.has(1):
                 assert_whole(training.run, training.fold)
 
 
-# Three folds' worth of what training tells W&B, without training.
+FIGURES = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
+# Some folds' worth of what training tells W&B, without training.
 FOLDS = """
 import sys, time
 from pathlib import Path
@@ -408,10 +409,26 @@ def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubl
     )
     assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
     (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
-    figures = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
-    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(figures))
+    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(FIGURES))
     assert sync(tmp_path, troubled).returncode == 0
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_fold_that_wandb_never_wrote_is_sent_from_its_folder(troubled, tmp_path, finished):
+    write_epochs(tmp_path / "runs/e", 1)
+    about = {"experiment": "e", "name": "e-fold0", "job_type": "train", "config": {"fold": 0}, "notes": NOTES, "tags": ["ibug"]}
+    (tmp_path / "runs/e/fold0/wandb.json").write_text(json.dumps({"id": "f0-e-012345", **about}))
+    if finished:
+        (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(FIGURES))
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    assert "nothing of it in wandb" in done.stdout
+    run = troubled.run("e-fold0")
+    assert_whole(run, tmp_path / "runs/e/fold0")
+    assert (run.id, run.config, run.about["notes"], run.about["tags"]) == ("f0-e-012345", {"fold": 0}, NOTES, ["ibug"])
+    assert (run.about["groupName"], run.about["jobType"], run.exit_code) == ("e", "train", int(not finished))
+    assert "nothing to do" in sync(tmp_path, troubled).stdout
 
 
 def test_a_fold_that_stops_alerts_who_asks_for_it_without_this_machines_paths(troubled, tmp_path):

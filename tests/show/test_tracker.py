@@ -72,13 +72,13 @@ def test_an_offline_run_reads_back_and_a_resumed_fold_is_the_same_run(outside, t
     first = outside(FOLD.replace("EPOCHS", "(0, 1, 2, 1)"))
     assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
     folder = tmp_path / "runs" / "resnet18" / "fold1"
-    kept = (folder / "wandb_id.txt").read_text().strip()
+    kept = json.loads((folder / "wandb.json").read_text())["id"]
     assert kept.startswith("f1-resnet18-")
 
     # Epoch 2 again: it was logged, but its checkpoint was not yet written when the run was cut off.
     second = outside(FOLD.replace("EPOCHS", "(2, 3)"))
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
-    assert (folder / "wandb_id.txt").read_text().strip() == kept
+    assert json.loads((folder / "wandb.json").read_text())["id"] == kept
 
     segments = sorted((tmp_path / "wandb").glob(f"offline-run-*-{kept}"))
     assert len(segments) == 2
