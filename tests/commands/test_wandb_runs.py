@@ -290,8 +290,9 @@ def start_sync(folder: Path, service: Service) -> subprocess.Popen:
 @pytest.mark.skipif(not KILLS, reason="FOLDMARK_KILLS is not set")
 def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthetic_root):
     seed = random.randrange(10**6)
-    chance, kills, experiments = random.Random(seed), 0, 0
-    while kills < KILLS:
+    chance, experiments = random.Random(seed), 0
+    kills = {"online": 0, "offline": 0, "upload": 0}
+    while sum(kills.values()) < KILLS:
         training = Training(workplace, service, synthetic_root, f"soak{experiments}")
         experiments += 1
         finished = False
@@ -304,19 +305,20 @@ def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthe
                     time.sleep(later)
                 return training.has(epochs)
 
-            finished = training.go_on(mode, None if done or kills >= KILLS else is_time)
-            kills += not finished
+            finished = training.go_on(mode, None if done or sum(kills.values()) >= KILLS else is_time)
+            kills[mode] += not finished
             if chance.random() < 0.3:
                 upload = start_sync(workplace, service)
                 time.sleep(chance.uniform(0.5, 6))
                 with suppress(ProcessLookupError):
                     os.killpg(upload.pid, signal.SIGKILL)
-                    kills += upload.wait() != 0
+                    kills["upload"] += upload.wait() != 0
             done = sync(workplace, service)
-            story = f"seed {seed}, {training.name}, after {kills} kills: {done.stderr}"
+            story = f"seed {seed}, {training.name}, after {kills}: {done.stderr}"
             assert done.returncode == 0, story
             if training.has(1):
                 assert_whole(training.run, training.fold)
+    print(f"seed {seed}: {experiments} runs whole after kills of {kills}")
 
 
 FIGURES = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,14 @@ from foldmark.show.wandb_calls import (
     stay_in_this_folder,
     tear_down,
 )
+from foldmark.show.wandb_file import is_complete
 
 PROJECT = "foldmark"
 RUN_FILE = "wandb.json"  # in the folder of what a W&B run shows: its id, and what else W&B is told at its start
 
 # Seconds. A start takes about two and a call milliseconds; only a hanging service or network reaches these.
 START_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 60
+WRITE_LIMIT = 5  # for what an ended offline run has left to write
 FLUSH_EVERY = 1.0  # to this disk, which is all that a killed process leaves
 UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
@@ -138,7 +141,7 @@ class Tracker:
         if run is None:
             return
         if run.offline:
-            self._call(lambda run: run.finish(exit_code=int(failed)), FINISH_LIMIT)
+            self._call(lambda run: finish_offline(run, failed, self._last_step), FINISH_LIMIT)
         else:
             self._call(lambda run: finish_online(run, failed, self._last_step), UPLOAD_LIMIT + FINISH_LIMIT)
         self._run = None
@@ -191,6 +194,17 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
     except Exception as error:
         _go_on_without(error)
         return Tracker()
+
+
+def finish_offline(run: Any, failed: bool, last_step: int) -> None:
+    """End an offline run. Raises an error where its file has not all of it, as on a full disk: W&B itself says nothing."""
+    file = Path(run.settings.sync_file)
+    run.finish(exit_code=int(failed))
+    for _ in range(100):  # W&B's process writes the rest a little later
+        if is_complete(file, last_step):
+            return
+        time.sleep(WRITE_LIMIT / 100)
+    raise OSError(f"{file.parent}: not all of it could be written, is the disk full?")
 
 
 def finish_online(run: Any, failed: bool, last_step: int) -> None:

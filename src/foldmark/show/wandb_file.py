@@ -55,6 +55,15 @@ def find_last_step(records: list[Any]) -> int:
     return max((record.history.step.num for record in records if record.HasField("history")), default=-1)
 
 
+def is_complete(file: Path, last_step: int) -> bool:
+    """Whether a run's file has the run's end, and its history up to that step."""
+    try:
+        records = read_records(file)
+    except (OSError, ValueError):
+        return False
+    return has_ended(records) and find_last_step(records) >= last_step
+
+
 def make_run(about: dict[str, Any], project: str, started: float) -> list[Any]:
     """The first records of a run of which W&B wrote none: `about` as tracker.read_identity gives it, `started` in seconds."""
     import wandb
