@@ -119,7 +119,7 @@ class Upload:
         self.last = max([find_last_step(records), *rows])
         if self.fold and (summary := self.fold.summary):
             # Also where W&B's own process died before training came to its end.
-            records = end_run(records, collect_figures(summary))
+            records = end_run(records, {**rows.get(max(rows, default=0), {}), **collect_figures(summary)})
         write_records(self.copy, select_missing(records, ask(read_last_step, self.path), rows))
         return True
 
