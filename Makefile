@@ -2,7 +2,7 @@
 
 # `make help` lists the variables; PYTHON is a Python 3.11 to 3.14 to make .venv with.
 PYTHON ?= python3
-VARIABLES := CONFIG DATA_ROOT NAME FOLDS SET DEVICE WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
+VARIABLES := CONFIG DATA_ROOT NAME FOLDS SET DEVICE WORKERS CLUSTER WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
 
 # Commands get the variables from the environment, unexpanded, because the shell would run what is in backticks. NAME counts only
 # on make's own command line: some systems set it to the machine's name.
@@ -39,6 +39,8 @@ photos: $(if $(value PHOTOS),.venv/photos-installed,setup)
 workspace: .venv/workspace-installed
 # Not `export` first: make would take the line for its directive.
 demo export: .venv/export-installed
+# Ray is needed for more than one fold at a time.
+train distill part1 part2 extra: $(if $(value CLUSTER)$(filter-out 1,$(value WORKERS)),.venv/cluster-installed)
 $(COMMANDS): setup
 $(COMMANDS) photos workspace export demo:
 	@$(BIN)/foldmark $@
@@ -49,19 +51,21 @@ bench: setup ## measure loading, training and prediction rates; writes benchmark
 test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real faces)
 	@$(BIN)/python -m pytest
 
-soak: setup ## randomised long tests: generated bad inputs, damaged files, histories, kills, commands together; hours
-	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 $(BIN)/python -m pytest tests/commands/test_hostile.py tests/commands/test_wandb_runs.py tests/train/test_crash.py tests/faults
+soak: setup .venv/cluster-installed ## randomised long tests: generated bad inputs, damaged files, histories, kills, commands together; hours
+	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 FOLDMARK_CLUSTER=20 $(BIN)/python -m pytest tests/commands/test_hostile.py \
+		tests/commands/test_wandb_runs.py tests/train/test_crash.py tests/faults tests/cluster/test_failures.py
 
 lint: setup ## check style, types and the order of the packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
+LIST_EXTRA = "$(PYTHON)" -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")' $(1)
+
 lock: ## renew requirements.lock and those of the extras from pyproject.toml (needs uv)
 	@$(LOCK) --extra dev pyproject.toml -o requirements.lock
-	@for extra in photos workspace export; do \
-		"$(PYTHON)" -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])' $$extra \
-		| $(LOCK) --no-deps - -o requirements-$$extra.lock; done
+	@$(foreach extra,photos workspace,$(call LIST_EXTRA,$(extra)) | $(LOCK) --no-deps - -o requirements-$(extra).lock;)
+	@$(foreach extra,cluster export,$(call LIST_EXTRA,$(extra)) | $(LOCK) -c requirements.lock - -o requirements-$(extra).lock;)
 
 setup: .venv/installed ## make .venv and install into it, if that is not done
 
@@ -78,7 +82,7 @@ setup: .venv/installed ## make .venv and install into it, if that is not done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# An extra, for the one target that needs it; all that it builds on is in requirements.lock.
+# An extra, for the targets that need it; all that it builds on is in requirements.lock, or in its own lock in the same versions.
 .venv/%-installed: requirements-%.lock .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@

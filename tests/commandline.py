@@ -1,6 +1,7 @@
 """Foldmark's command line for tests: in the test's own process, which imports torch once, or as a process of its own where
 that is the point (kills, Ctrl-C, imports, memory, two at once)."""
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["foldmark.commands.train", "foldmark.commands.submission", "foldmark.commands.compare"])
 COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
-# Several commands in one process: importing torch takes longer than all of them. `python -c RUN_COMMANDS "train csv" --name a`
+# Several commands in one process, for `run_code`: RUN_COMMANDS, "train csv", "--name", "a"
 RUN_COMMANDS = """
 import sys
 from foldmark.cli import main
@@ -77,13 +78,44 @@ def fork_process(folder: Path, said: Path, *arguments: object, **changes: str) -
 def become_foldmark(folder: Path, said: Path, *arguments: object, **changes: str) -> None:
     """Turn this process, which was forked for it, into `foldmark ...` in a folder; what it prints goes into the file `said`."""
     with said.open("wb") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
+        _print_into(file.fileno(), file.fileno())
     _set_environment(environment(**changes))
     os.chdir(folder)
     sys.argv = ["foldmark", *map(str, arguments)]
     main()
+
+
+def run_code(folder: Path, variables: Mapping[str, str], code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a folder, with just these environment variables, as `python -c` does, but in a process that is forked
+    from one that has imported torch already."""
+    with tempfile.TemporaryDirectory() as said:
+        files = Path(said) / "out", Path(said) / "err"
+        process = PROCESSES.Process(target=become_code, args=(folder, dict(variables), files, code, arguments))
+        process.start()
+        process.join(200)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return subprocess.CompletedProcess(code, process.exitcode, files[0].read_text(), files[1].read_text())
+
+
+def become_code(folder: Path, variables: dict[str, str], said: tuple[Path, Path], code: str, arguments: tuple) -> None:
+    """Turn this process, which was forked for it, into `python -c code ...` in a folder; what it prints goes into two files."""
+    with said[0].open("wb") as out, said[1].open("wb") as err:
+        _print_into(out.fileno(), err.fileno())
+    _set_environment(variables)
+    os.chdir(folder)
+    sys.argv = ["-c", *map(str, arguments)]
+    try:
+        exec(code, {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # as Python does at its end; a forked process leaves them out
+
+
+def _print_into(out: int, err: int) -> None:
+    for descriptor, file in ((1, out), (2, err)):
+        os.dup2(file, descriptor)
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
 
 
 def _exit_code() -> int:

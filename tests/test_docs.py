@@ -1,5 +1,6 @@
 """The documentation names only what is there: targets, commands, options, files, configs, keys and functions."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -18,6 +19,7 @@ DOCUMENTS = sorted(
     for path in (
         *REPOSITORY.glob("*.md"),
         *REPOSITORY.glob("docs/*.md"),
+        *REPOSITORY.glob("notebooks/*.ipynb"),
         REPOSITORY / "benchmarks/README.md",
         REPOSITORY / "submissions/README.md",
     )
@@ -175,7 +177,12 @@ def test_the_readme_lists_every_package():
 
 
 def text(document: str) -> str:
-    return (REPOSITORY / document).read_text(encoding="utf-8")
+    """A document as Markdown; of a notebook, its cells."""
+    content = (REPOSITORY / document).read_text(encoding="utf-8")
+    if not document.endswith(".ipynb"):
+        return content
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(content)["cells"]]
+    return "\n\n".join(f"```\n{source}\n```" if kind == "code" else source for kind, source in cells)
 
 
 def section(document: str, heading: str) -> str:

@@ -90,7 +90,8 @@ class Artifact:
 class Trouble:
     """How requests whose path or operation matches `where` go wrong, so many times; then the service is well again."""
 
-    kind: str  # "hang", "drop", "drop answer" (kept, but the answer is lost), or a status such as "500"
+    # "hang", "drop", "drop answer" (kept, but the answer is lost), "revoke" (the keys, for good), or a status such as "500"
+    kind: str
     where: str = ""
     times: int = 10**9
 
@@ -445,6 +446,8 @@ class Handler(BaseHTTPRequestHandler):
         if trouble and trouble.isdigit():
             self.send(int(trouble), b'{"error": "trouble"}')
             return
+        if trouble == "revoke":
+            service.keys = set()
         if not self.authorised():
             self.send(401, b'{"errors": [{"message": "user is not logged in"}]}')
             return

@@ -90,6 +90,8 @@ SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96
 DEVICE = _option("device", "auto, cpu, cuda, cuda:1 or mps. [default: auto]", default="auto")
 WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [default: offline]", default="offline")
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
+WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
+CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
 FOLDS = _option("folds", "Folds to train, such as '0 1'; the one to export. [default: all; the first]", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
@@ -102,6 +104,7 @@ PATH, COUNT = click.Path(path_type=Path), click.IntRange(1, 100_000)
 FILE, LB = _argument("file"), _argument("lb")
 EXPERIMENT = (CONFIG, NAME, SET, DATA_ROOT)
 SESSION = (DEVICE, WANDB, NOTES)
+TRAINING = (WORKERS, CLUSTER, *SESSION)
 PHOTOS = (CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 PREDICT = (
     click.argument("source", nargs=-1, required=True, type=PATH),
@@ -120,7 +123,7 @@ SYNTHETIC = (
 CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "data": ("commands.data:fetch", "data_root sources", (DATA_ROOT, IBUG, TEST_LIST, IMM)),
     "check": ("commands.check:check", "session experiment", EXPERIMENT),
-    "train": ("commands.train:train", "session folds experiment", (*EXPERIMENT, FOLDS, *SESSION)),
+    "train": ("commands.train:train", "session folds experiment", (*EXPERIMENT, FOLDS, *TRAINING)),
     "compare": ("commands.compare:compare", "session data", (CONFIG, DATA_ROOT, DEVICE)),
     "csv": ("commands.submission:csv", "session experiment", (*EXPERIMENT, *SESSION)),
     "submit": ("commands.submission:submit", "session experiment competition force", (*EXPERIMENT, COMPETITION, FORCE, *SESSION)),
@@ -128,12 +131,12 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "verify": ("commands.csv_files:verify_csv", "session file data_root", (FILE, DATA_ROOT, DEVICE)),
     "score": ("commands.csv_files:add_score", "session file lb", (FILE, LB)),
     "ledger": ("commands.csv_files:show_ledger", "session", ()),
-    "part1": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
-    "part2": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
-    "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *SESSION)),
+    "part1": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
+    "part2": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
+    "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
-    "distill": ("commands.train:distill", "session folds experiment", (*EXPERIMENT, FOLDS, *SESSION)),
+    "distill": ("commands.train:distill", "session folds experiment", (*EXPERIMENT, FOLDS, *TRAINING)),
     "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),

@@ -6,6 +6,7 @@ FOLDMARK_KILLS=30 kills that often, in the middle of training or of an upload; `
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,18 +18,20 @@ from pathlib import Path
 import pandas
 import pytest
 
+from foldmark.core.errors import UserError
 from foldmark.core.metrics import region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.run_folder import FoldFolder
+from foldmark.show.tracker import RunInfo, start
 from foldmark.show.wandb_file import read_records
-from tests.commandline import RUN_COMMANDS, fork_process
+from tests.commandline import COMMAND, RUN_COMMANDS, fork_process, run_code
 from tests.conftest import REPOSITORY, assert_refused
 from tests.wandb_service import Run, Service, Trouble, serving, wait_for
 
 SOURCE = REPOSITORY / "src"
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "0"))
-EPOCHS = 60  # of a training that is killed: W&B needs some seconds of it
+EPOCHS = 60 if KILLS else 30  # of a training that is killed: W&B needs some seconds of it
 TINY = (
     "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=4 train.batch=8 train.lr=1e-4 "
     "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1"
@@ -38,14 +41,17 @@ NOTES = 'it\'s "a" `try`\nsecond line \N{GRINNING FACE}'
 
 def client(folder: Path, service: Service, code: str, *arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run Python code as a user of the service, in a process of its own."""
+    return run_code(folder, make_environment(folder, service, **changes), code, *arguments)
+
+
+def make_environment(folder: Path, service: Service, **changes: str) -> dict[str, str]:
+    """The environment variables of a user of the service."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "FOLDMARK_"))}
-    environment = kept | {"PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment | changes
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    return kept | {"PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment | changes
 
 
 def sync(folder: Path, service: Service, **changes: str) -> subprocess.CompletedProcess[str]:
-    return client(folder, service, "from foldmark.cli import main; main()", "sync", **changes)
+    return client(folder, service, RUN_COMMANDS, "sync", **changes)
 
 
 def rows_of(run: Run) -> list[dict]:
@@ -175,37 +181,57 @@ def test_an_online_run_that_arrived_is_not_sent_again(service, online):
     assert not [request for request in service.requests[before:] if "file_stream" in request]
 
 
-def test_a_model_starts_from_an_artifact_and_refuses_one_that_was_changed(service, online, synthetic_root, tmp_path):
-    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
-    options = ["--name", "b", "--device", "cpu", "--data-root", synthetic_root, "--wandb", "disabled", "--set"]
-    start = f"{TINY} train.epochs=1 train.start=wandb:a:v0"
-    split = f"folds.file={online}/runs/a/split.csv"
+@pytest.fixture(scope="module")
+def private(service, online, synthetic_root, tmp_path_factory) -> Path:
+    """A folder in which "private" was trained online, without pictures, from the models that "a" has in W&B."""
+    folder = tmp_path_factory.mktemp("private")
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    start = f"train.epochs=1 train.start=wandb:a:v0 folds.file={online}/runs/a/split.csv"
+    options = ["--name", "private", "--device", "cpu", "--folds", "1", "--data-root", synthetic_root, "--set", f"{TINY} {start}"]
+    done = client(folder, service, RUN_COMMANDS, "train", *options, "--wandb", "online", WANDB_PICTURES="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 folds from W&B" in done.stdout
+    return folder
+
+
+def test_a_model_starts_from_an_artifact(online, private):
+    for fold in (0, 1):
+        fetched = private / f"cache/starts/a-v0/fold{fold}/last.pt"
+        assert fetched.read_bytes() == (online / f"runs/a/fold{fold}/last.pt").read_bytes()
+
+
+FETCH = """
+from foldmark.commands.wandb_runs import *
+for name in sys.argv[1:]:
+    try:
+        fetch_source(Places(Path(".")), "train.start", f"wandb:{name}")
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_an_artifact_that_was_changed_or_is_not_there_is_refused(service, online, tmp_path):
     model = service.artifact("a-fold1", "v0")
     good = model.files["last.pt"]
     model.files["last.pt"] = good[:-1] + b"?"
-    for name, words in (("a:v0", "not the checkpoint"), ("nothing", "no model"), ("no name", "write wandb:NAME")):
-        fetch = f"from foldmark.commands.wandb_runs import *; fetch_source(Places(Path('.')), 'train.start', 'wandb:{name}')"
-        assert words in client(tmp_path, service, fetch).stderr
+    refused = {"a:v0": "not the checkpoint", "nothing": "no model", "no name": "write wandb:NAME"}
+    done = client(tmp_path, service, FETCH, *refused)
     model.files["last.pt"] = good
-    done = client(tmp_path, service, RUN_COMMANDS, "train", *options, f"{start} {split}")
-    assert done.returncode == 0, done.stderr
-    assert "2 folds from W&B" in done.stdout
-    assert (tmp_path / "cache/starts/a-v0/fold1/last.pt").read_bytes() == good
+    said = done.stdout.splitlines()
+    assert len(said) == len(refused), done.stderr
+    assert all(words in line for words, line in zip(refused.values(), said, strict=True)), said
+    assert not list(tmp_path.glob("cache/starts/a-v0"))
 
 
-def test_pictures_stay_here_where_the_user_says_so(service, synthetic_root, tmp_path):
-    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
-    options = ["--name", "private", "--device", "cpu", "--set", TINY.replace("epochs=4", "epochs=1"), "--wandb", "online"]
-    options += ["--folds", "0", "--data-root", synthetic_root]
-    done = client(tmp_path, service, RUN_COMMANDS, "train", *options, WANDB_PICTURES="0")
-    assert (done.returncode, done.stderr) == (0, "")
-    run = service.run("private-fold0")
-    assert_whole(run, tmp_path / "runs/private/fold0")
+def test_pictures_stay_here_where_the_user_says_so(service, private, monkeypatch):
+    run = service.run("private-fold1")
+    assert_whole(run, private / "runs/private/fold1")
     files = [*run.files, *(name for one in run.made for name in one.files)]
     assert not [name for name in files if name.endswith((".png", ".jpg"))]
     assert "face" not in read_table(run, "oof_faces")
-    start = "from foldmark.show.tracker import *; start(RunInfo('e', 'n', 'train', {}, Path('n')))"
-    assert "WANDB_PICTURES=no: is 0 or 1" in client(tmp_path, service, start, WANDB_PICTURES="no").stderr
+    monkeypatch.setenv("WANDB_PICTURES", "no")
+    with pytest.raises(UserError, match="WANDB_PICTURES=no: is 0 or 1"):
+        start(RunInfo("e", "n", "train", {}, private))
 
 
 class Training:
@@ -258,19 +284,14 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     training = Training(workplace, service, synthetic_root, "killed")
     training.go_on("online", lambda: training.can_be_killed(2))
     training.go_on("offline", lambda: training.can_be_killed(5))
-    done = sync(workplace, service)
-    assert done.returncode == 0, done.stderr
-    assert_whole(training.run, training.fold)
-    training.go_on("online", lambda: training.can_be_killed(7))
-    training.go_on("offline", lambda: training.can_be_killed(8))
-    assert training.go_on("offline")
     # Killed when the service has a part of it.
     service.troubles = [Trouble("hang", "PUT .*media")]
     upload = start_sync(workplace, service)
-    wait_for(lambda: len(rows_of(training.run)) == EPOCHS)
+    wait_for(lambda: rows_of(training.run)[-1:] and rows_of(training.run)[-1]["epoch"] >= 5)
     os.killpg(upload.pid, signal.SIGKILL)
     upload.wait()
     service.troubles = []
+    assert training.go_on("offline")
     done = sync(workplace, service)
     assert done.returncode == 0, done.stderr
     assert_whole(training.run, training.fold)
@@ -281,17 +302,16 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
 
 
 def start_sync(folder: Path, service: Service) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment
-    command = [sys.executable, "-c", "from foldmark.cli import main; main()", "sync"]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
+    quiet, environment = subprocess.DEVNULL, make_environment(folder, service)
+    return subprocess.Popen([*COMMAND, "sync"], cwd=folder, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
 
 
 @pytest.mark.skipif(not KILLS, reason="FOLDMARK_KILLS is not set")
 def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthetic_root):
     seed = random.randrange(10**6)
-    chance, kills, experiments = random.Random(seed), 0, 0
-    while kills < KILLS:
+    chance, experiments = random.Random(seed), 0
+    kills = {"online": 0, "offline": 0, "upload": 0}
+    while sum(kills.values()) < KILLS:
         training = Training(workplace, service, synthetic_root, f"soak{experiments}")
         experiments += 1
         finished = False
@@ -304,22 +324,24 @@ def test_after_random_kills_every_synced_run_is_whole(service, workplace, synthe
                     time.sleep(later)
                 return training.has(epochs)
 
-            finished = training.go_on(mode, None if done or kills >= KILLS else is_time)
-            kills += not finished
+            finished = training.go_on(mode, None if done or sum(kills.values()) >= KILLS else is_time)
+            kills[mode] += not finished
             if chance.random() < 0.3:
                 upload = start_sync(workplace, service)
                 time.sleep(chance.uniform(0.5, 6))
                 with suppress(ProcessLookupError):
                     os.killpg(upload.pid, signal.SIGKILL)
-                    kills += upload.wait() != 0
+                    kills["upload"] += upload.wait() != 0
             done = sync(workplace, service)
-            story = f"seed {seed}, {training.name}, after {kills} kills: {done.stderr}"
+            story = f"seed {seed}, {training.name}, after {kills}: {done.stderr}"
             assert done.returncode == 0, story
-            if training.has(1) and training.recorded():
+            if training.has(1):
                 assert_whole(training.run, training.fold)
+    print(f"seed {seed}: {experiments} runs whole after kills of {kills}")
 
 
-# Three folds' worth of what training tells W&B, without training.
+FIGURES = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
+# Some folds' worth of what training tells W&B, without training.
 FOLDS = """
 import sys, time
 from pathlib import Path
@@ -339,11 +361,12 @@ for number, mode in enumerate(modes):
 """
 
 
-def write_epochs(run: Path, folds: int) -> None:
-    """What folds of three epochs leave, as far as W&B is concerned."""
+def write_epochs(run: Path, folds: int, epochs: int = 3) -> None:
+    """What the epochs of some folds leave, as far as W&B is concerned, and the lock of their training, which is no more."""
     for number in range(folds):
         (run / f"fold{number}").mkdir(parents=True)
-        rows = [f"{epoch},{1 / epoch},{10 / (epoch + number)}" for epoch in (1, 2, 3)]
+        (run / f"fold{number}/.lock").touch()
+        rows = [f"{epoch},{1 / epoch},{10 / (epoch + number)}" for epoch in range(1, epochs + 1)]
         (run / f"fold{number}/metrics.csv").write_text("\n".join(["epoch,loss,nme", *rows, ""]))
 
 
@@ -388,17 +411,47 @@ def test_answers_that_are_lost_and_a_service_that_comes_back_are_not_even_notice
     assert "nothing to do" in sync(tmp_path, troubled).stdout
 
 
-def test_a_revoked_key_is_said_by_training_and_by_sync(troubled, tmp_path):
-    write_epochs(tmp_path / "runs/e", 1)
-    keys, troubled.keys = troubled.keys, set()
-    done = client(tmp_path, troubled, FOLDS, "e", "online")
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
-    assert "e-fold0 stays offline" in done.stderr
+def test_a_key_revoked_in_the_middle_of_a_run_is_said_by_training_and_by_sync(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2)
+    keys = set(troubled.keys)
+    troubled.troubles = [Trouble("revoke", "file_stream", 1)]
+    done = client(tmp_path, troubled, FOLDS, "e", "online", "online")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr
+    during, after = done.stderr.splitlines()
+    assert "going on without it" in during
+    assert "e-fold1 stays offline" in after
     assert_refused(sync(tmp_path, troubled), "login does not work")
     troubled.keys = keys
     done = sync(tmp_path, troubled)
     assert done.returncode == 0, done.stderr
-    assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+    for fold in (0, 1):
+        assert_whole(troubled.run(f"e-fold{fold}"), tmp_path / f"runs/e/fold{fold}")
+
+
+# A disk of 64 KB under wandb/, which is full before 300 epochs are written; then one with room.
+FULL_DISK = """
+mkdir wandb && mount -t tmpfs -o size=64k tmpfs wandb || exit 77
+"$0" -c "$1" e offline offline; code=$?
+cp -r wandb kept && umount wandb && cp -r kept/. wandb
+exit $code
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare to mount a small disk")
+def test_a_full_disk_costs_a_sentence_and_sync_mends_it_later(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2, epochs=300)
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL_DISK, sys.executable, FOLDS]
+    variables = make_environment(tmp_path, troubled)
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=200)
+    if not (tmp_path / "kept").is_dir():
+        pytest.skip(f"no disk can be mounted here: {done.stderr}")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr
+    assert done.stderr.count("going on without it") == 2
+    assert len(done.stdout.splitlines()) == 2
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    for fold in (0, 1):
+        assert_whole(troubled.run(f"e-fold{fold}"), tmp_path / f"runs/e/fold{fold}")
 
 
 def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubled, tmp_path):
@@ -407,11 +460,28 @@ def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubl
         "read_epochs():", "read_epochs()[:2]:"
     )
     assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
-    (tmp_path / "runs/e/fold0/.lock").touch()  # the lock of a training that is no more
-    figures = {"faces": 4, "mae_px": 2.5, "nme": 3.25, "seconds": 60.0, "parameters": 1000}
-    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(figures))
+    (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(FIGURES))
     assert sync(tmp_path, troubled).returncode == 0
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
+
+
+def test_folds_that_wandb_never_wrote_are_sent_from_their_folders(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2)
+    for fold in (0, 1):
+        about = {"experiment": "e", "name": f"e-fold{fold}", "job_type": "train", "config": {"fold": fold}}
+        about |= {"id": f"f{fold}-e-012345", "notes": NOTES, "tags": ["ibug"]}
+        (tmp_path / f"runs/e/fold{fold}/wandb.json").write_text(json.dumps(about))
+    (tmp_path / "runs/e/fold1/summary.json").write_text(json.dumps(FIGURES))
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nothing of it in wandb") == 2
+    for fold in (0, 1):
+        run = troubled.run(f"e-fold{fold}")
+        assert_whole(run, tmp_path / f"runs/e/fold{fold}")
+        assert (run.id, run.config, run.exit_code) == (f"f{fold}-e-012345", {"fold": fold}, 1 - fold)
+        assert (run.about["groupName"], run.about["jobType"]) == ("e", "train")
+        assert (run.about["notes"], run.about["tags"]) == (NOTES, ["ibug"])
+    assert "nothing to do" in sync(tmp_path, troubled).stdout
 
 
 def test_a_fold_that_stops_alerts_who_asks_for_it_without_this_machines_paths(troubled, tmp_path):

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import pytest
 from foldmark.core.metrics import face_nme, region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.runs.run_folder import FoldFolder
-from tests.commandline import RUN_COMMANDS
+from tests.commandline import RUN_COMMANDS, run_code
 from tests.conftest import REPOSITORY
 from tests.show.test_tracker import SOURCE, records
 
@@ -33,8 +31,7 @@ def workplace(tmp_path_factory, synthetic_root):
     options = ["--name", "a", "--device", "cpu", "--set", TINY, "--data-root", str(synthetic_root), "--notes", "a try"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PYTHONPATH": str(SOURCE)}
-    command = [sys.executable, "-c", RUN_COMMANDS, "train csv submit", *options]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_code(folder, environment, RUN_COMMANDS, "train csv submit", *options)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
 

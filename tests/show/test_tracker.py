@@ -20,26 +20,55 @@ from foldmark.core.errors import UserError
 from foldmark.runs.experiment import Session
 from foldmark.runs.places import Places
 from foldmark.show.tracker import RunInfo, start
-from tests.commandline import run_process
+from tests.commandline import run_code, run_process
 from tests.conftest import REPOSITORY, assert_refused
 
 SOURCE = REPOSITORY / "src"
+
+
+def make_environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment variables of a user with no W&B settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return kept | {"HOME": str(folder / "home"), "PYTHONPATH": str(SOURCE)} | more
 
 
 @pytest.fixture
 def outside(tmp_path):
     """Run Python code as a process of its own in `tmp_path`, as a user with no W&B settings; gives the process."""
 
-    def run(code: str, *packages: Path, **more: str) -> subprocess.CompletedProcess:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        path = os.pathsep.join(map(str, [*packages, SOURCE]))
-        environment |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": path} | more
+    def run(code: str, **more: str) -> subprocess.CompletedProcess:
         (tmp_path / "home").mkdir(exist_ok=True)
-        return subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
-        )
+        return run_code(tmp_path, make_environment(tmp_path, **more), code)
 
     return run
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The same in a fresh Python, with packages that come before all others."""
+
+    def run(code: str, *packages: Path, **more: str) -> subprocess.CompletedProcess:
+        (tmp_path / "home").mkdir(exist_ok=True)
+        environment = make_environment(tmp_path, **more)
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, [*packages, SOURCE]))
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory) -> Path:
+    """A folder in which a fold of two epochs was logged offline; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("logged")
+    done = run_code(folder, make_environment(folder), FOLD.replace("EPOCHS", "(0, 1)"))
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def with_run(logged, tmp_path) -> Path:
+    return shutil.copytree(logged, tmp_path, dirs_exist_ok=True)
 
 
 FOLD = """
@@ -72,13 +101,13 @@ def test_an_offline_run_reads_back_and_a_resumed_fold_is_the_same_run(outside, t
     first = outside(FOLD.replace("EPOCHS", "(0, 1, 2, 1)"))
     assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
     folder = tmp_path / "runs" / "resnet18" / "fold1"
-    kept = (folder / "wandb_id.txt").read_text().strip()
+    kept = json.loads((folder / "wandb.json").read_text())["id"]
     assert kept.startswith("f1-resnet18-")
 
     # Epoch 2 again: it was logged, but its checkpoint was not yet written when the run was cut off.
     second = outside(FOLD.replace("EPOCHS", "(2, 3)"))
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
-    assert (folder / "wandb_id.txt").read_text().strip() == kept
+    assert json.loads((folder / "wandb.json").read_text())["id"] == kept
 
     segments = sorted((tmp_path / "wandb").glob(f"offline-run-*-{kept}"))
     assert len(segments) == 2
@@ -113,10 +142,10 @@ def test_a_run_is_kept_in_this_folder_and_tells_neither_host_nor_paths(outside, 
         assert sys.executable.encode() not in path.read_bytes(), path
 
 
-def test_a_wandb_that_cannot_start_costs_one_warning(outside, tmp_path):
+def test_a_wandb_that_cannot_start_costs_one_warning(fresh, tmp_path):
     (tmp_path / "broken" / "wandb").mkdir(parents=True)
     (tmp_path / "broken" / "wandb" / "__init__.py").write_text("raise RuntimeError('torn installation')")
-    done = outside(FOLD.replace("EPOCHS", "(0, 1)") + "print('trained')", tmp_path / "broken")
+    done = fresh(FOLD.replace("EPOCHS", "(0, 1)") + "print('trained')", tmp_path / "broken")
     assert (done.returncode, done.stdout) == (0, "trained\n")
     assert done.stderr.count("\n") == 1
     assert "torn installation" in done.stderr
@@ -153,10 +182,10 @@ def test_online_without_a_login_stays_offline_and_says_so(outside, tmp_path):
     assert list((tmp_path / "wandb").glob("offline-run-*"))
 
 
-def test_nothing_is_imported_or_written_when_disabled(outside, tmp_path):
+def test_nothing_is_imported_or_written_when_disabled(fresh, tmp_path):
     check = "print('wandb' in sys.modules)"
-    by_argument = outside(FOLD.replace("EPOCHS", "(0,)").replace('"offline"', '"disabled"') + check)
-    by_environment = outside(FOLD.replace("EPOCHS", "(0,)") + check, WANDB_MODE="disabled")
+    by_argument = fresh(FOLD.replace("EPOCHS", "(0,)").replace('"offline"', '"disabled"') + check)
+    by_environment = fresh(FOLD.replace("EPOCHS", "(0,)") + check, WANDB_MODE="disabled")
     for done in (by_argument, by_environment):
         assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
     assert not (tmp_path / "wandb").exists()
@@ -177,11 +206,10 @@ def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):
     assert_refused(run_process(tmp_path, "dashboard"), "needs a terminal")
 
 
-def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
-    assert outside(FOLD.replace("EPOCHS", "(0, 1, 2)")).returncode == 0
+def test_the_dashboard_shows_the_runs_and_ends_with_q(with_run):
     process, terminal = pty.fork()
     if process == 0:
-        os.chdir(tmp_path)
+        os.chdir(with_run)
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"}
         code = "import sys; sys.argv[1:] = ['dashboard']; from foldmark.cli import main; main()"
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
@@ -199,10 +227,9 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(outside, tmp_path):
     assert b"f1-resnet18" in shown
 
 
-def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, tmp_path):
+def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, with_run):
     with pytest.raises(UserError, match="make train"):
-        sync(Session(Places(tmp_path)))
-    assert outside(FOLD.replace("EPOCHS", "(0, 1)")).returncode == 0
+        sync(Session(Places(with_run / "home")))
     assert_refused(outside(SYNC), "not logged in", "wandb login")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
@@ -213,9 +240,8 @@ def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, tmp_pa
     assert time.monotonic() - began < 60
 
 
-def test_an_uploaded_run_is_not_sent_again_and_a_growing_one_not_yet(outside, tmp_path):
-    assert outside(FOLD.replace("EPOCHS", "(0, 1)")).returncode == 0
-    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+def test_an_uploaded_run_is_not_sent_again_and_a_growing_one_not_yet(outside, with_run):
+    (run,) = (with_run / "wandb").glob("offline-run-*/run-*.wandb")
     run.with_name(f"{run.name}.synced").touch()  # as W&B marks it
     done = outside(SYNC)
     assert (done.returncode, done.stdout.count("nothing to do")) == (0, 1), done.stderr
@@ -242,13 +268,13 @@ def test_damaged_files_in_the_runs_folder_are_no_finished_runs(outside, tmp_path
     assert "still being written" in done.stdout
 
 
-def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, tmp_path):
+def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, fresh, tmp_path):
     command = SYNC.replace("'sync'", "'workspace'")
     if not find_spec("wandb_workspaces"):
         assert_refused(outside(command), "make workspace")
     (tmp_path / "there" / "wandb_workspaces").mkdir(parents=True)
     (tmp_path / "there" / "wandb_workspaces" / "__init__.py").touch()
-    assert_refused(outside(command, tmp_path / "there"), "not logged in")
+    assert_refused(fresh(command, tmp_path / "there"), "not logged in")
 
 
 def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_side():

@@ -15,7 +15,8 @@ from tests.show.test_tracker import SOURCE
 FOLDS = """
 import time
 from foldmark.show.training_table import TrainingTable
-with TrainingTable(["0", "1", "2"], epochs=4) as table:
+with TrainingTable() as table:
+    table.add(["0", "1", "2"], epochs=4)
     done = {"epochs": 4, "seconds": 600, "mae_px": 3.21, "nme": 4.32}
     table.rows[0].end(done)
     for step in range(1, 5):

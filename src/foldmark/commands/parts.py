@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
-import torch
 
+from foldmark.cluster.choice import open_engine
 from foldmark.commands.setup import open_data
-from foldmark.commands.train import train_one
+from foldmark.commands.train import FoldJob, train_one
 from foldmark.core.config_file import load_config
 from foldmark.core.files import write_text
-from foldmark.models.device import pick_device
-from foldmark.report import wandb as wandb_view
 from foldmark.report.part import PARTS, PartResults, Setting, Trained, describe_settings
 from foldmark.report.part_page import write_part_page
+from foldmark.report.wandb import Group, list_tags
 from foldmark.runs.experiment import Session
-from foldmark.runs.run import Run, open_run
+from foldmark.runs.run import open_run
 from foldmark.show.terminal import say_made, say_table, show_progress
 from foldmark.show.training_table import TrainingTable
 from foldmark.train.checkpoints import check_finished_folds
+from foldmark.train.executors import Engine, Executor
 from foldmark.train.state import check_names
 
 
@@ -29,26 +29,37 @@ def run_part(session: Session, command: str, data_root: Path, overrides: Sequenc
     for setting in part.compared:
         check_names(load_config(setting.config, session.places.configs, [*setting.changes, *overrides]))
     data = open_data(session.places, data_root, "imm")
-    device = pick_device(session.device)
     folder = session.places.run(f"{part.name}-synthetic" if data.synthetic else part.name)
 
-    def train(setting: Setting) -> Trained:
+    def open_setting(setting: Setting) -> Trained:
         changes = [*setting.changes, *overrides]
         configs = [
             load_config(setting.config, session.places.configs, [f"train.seed={seed}", *changes]) for seed in range(setting.seeds)
         ]
         label = setting.label.replace(" ", "-")
-        runs = [
-            open_run(session.places, f"{folder.name}/{label}-seed{seed}", config, data, show_progress)
-            for seed, config in enumerate(configs)
-        ]
-        tags = (*wandb_view.list_tags(configs[0], synthetic=data.synthetic), setting.label)
-        train_setting(setting, runs, device, wandb_view.Group(folder.name, session.wandb, session.notes, tags, part.name))
-        return Trained(setting, runs)
+        return Trained(
+            setting,
+            [
+                open_run(session.places, f"{folder.name}/{label}-seed{seed}", config, data, show_progress)
+                for seed, config in enumerate(configs)
+            ],
+        )
 
-    compared = [train(setting) for setting in part.compared]
-    varied = {name: [train(setting) for setting in settings] for name, settings in part.varied.items()}
-    results = PartResults(part, folder, data, compared, varied)
+    def group_of(trained: Trained) -> Group:
+        tags = (*list_tags(trained.runs[0].config, synthetic=data.synthetic), trained.setting.label)
+        return Group(folder.name, session.wandb, session.notes, tags, part.name)
+
+    settings = [*part.compared, *(setting for settings in part.varied.values() for setting in settings)]
+    done: list[Trained] = []
+    with open_engine(session) as engine:
+        for together in [settings] if engine.side_by_side else [[setting] for setting in settings]:
+            opened = [open_setting(setting) for setting in together]
+            train_settings(engine, [(trained, group_of(trained)) for trained in opened])
+            done += opened
+        device = engine.device
+    trained_of = dict(zip(settings, done, strict=True))
+    varied = {name: [trained_of[setting] for setting in settings] for name, settings in part.varied.items()}
+    results = PartResults(part, folder, data, done[: len(part.compared)], varied)
     table = describe_settings(results, device)
     write_text(folder / "results.csv", pandas.DataFrame(table).to_csv(index=False))
     page = write_part_page(results, table, device)
@@ -56,17 +67,25 @@ def run_part(session: Session, command: str, data_root: Path, overrides: Sequenc
     say_made(f"{folder}/results.csv and figures/. Page to open: {page}", part.next_step)
 
 
-def train_setting(setting: Setting, runs: list[Run], device: torch.device, group: wandb_view.Group) -> None:
-    """Train the runs of a setting, one for each seed, from where they stand."""
-    for run in runs:
-        check_finished_folds(run)
-    summaries = [run.fold(0).summary for run in runs]
-    if all(summaries):
-        return
-    names = [f"{setting.label}, seed {seed}" for seed in range(setting.seeds)]
-    with TrainingTable(names, runs[0].config.train.epochs, what="setting") as table:
-        for run, row, summary in zip(runs, table.rows, summaries, strict=True):
+def train_settings(engine: Engine, settings: list[tuple[Trained, Group]]) -> None:
+    """Train the runs of settings, one for each seed, from where they stand."""
+    table = TrainingTable(what="setting")
+    executor: Executor[FoldJob] = engine.executor(lambda job: train_one(engine, job))
+    for trained, group in settings:
+        for run in trained.runs:
+            check_finished_folds(run)
+        summaries = [run.fold(0).summary for run in trained.runs]
+        if all(summaries):
+            continue
+        names = [f"{trained.setting.label}, seed {seed}" for seed in range(trained.setting.seeds)]
+        rows = table.add(names, trained.runs[0].config.train.epochs)
+        for run, row, summary in zip(trained.runs, rows, summaries, strict=True):
             if summary:
                 row.end(summary)
             else:
-                train_one(run, 0, row, device, group)
+                engine.choose_speed(run)
+                executor.submit(FoldJob(run, 0, row, group))
+    if table.rows:
+        with table:
+            for _ in executor.results():
+                pass

@@ -14,8 +14,8 @@ from foldmark.synthetic.sets import load_data, synthetic_notice
 
 
 def read_session(given: Any) -> Session:
-    """The session in the current folder, with device, wandb and notes where the command has them."""
-    options = {key: getattr(given, key) for key in ("device", "wandb", "notes") if hasattr(given, key)}
+    """The session in the current folder, with device, wandb, notes, workers and cluster where the command has them."""
+    options = {key: getattr(given, key) for key in ("device", "wandb", "notes", "workers", "cluster") if hasattr(given, key)}
     return Session(Places(Path.cwd()), **options)
 
 

@@ -19,7 +19,7 @@ from foldmark.runs.experiment import Session
 from foldmark.runs.places import FROM_WANDB, Places
 from foldmark.runs.run_folder import FoldFolder, RunFolder
 from foldmark.show.terminal import say
-from foldmark.show.tracker import ID_FILE, PROJECT, UPLOAD_LIMIT
+from foldmark.show.tracker import PROJECT, RUN_FILE, UPLOAD_LIMIT, read_identity
 from foldmark.show.wandb_calls import (
     NETWORK_LIMIT,
     call_with_limit,
@@ -30,7 +30,16 @@ from foldmark.show.wandb_calls import (
     stay_in_this_folder,
     tear_down,
 )
-from foldmark.show.wandb_file import add_figures, find_last_step, has_ended, read_records, select_missing, write_records
+from foldmark.show.wandb_file import (
+    end_run,
+    find_last_step,
+    has_ended,
+    has_run,
+    make_run,
+    read_records,
+    select_missing,
+    write_records,
+)
 
 Answer = TypeVar("Answer")
 
@@ -56,8 +65,10 @@ def sync(session: Session) -> None:
 
     Raises UserError without a run, a login or an answer from the server, and if a run did not arrive.
     """
-    runs = _find_runs(session.places.wandb)
     folders = _find_folders(session.places.runs)
+    for fold in folders.values():
+        _write_lost_run(session.places.wandb, fold)
+    runs = _find_runs(session.places.wandb)
     parts = _list_parts(runs)
     for key in [key for key, files in parts.items() if any(_is_growing(file, folders.get(key)) for file in files)]:
         say(f"{parts.pop(key)[-1].parent}: is still being written; upload it when its training has ended.")
@@ -104,11 +115,11 @@ class Upload:
         if run is None:
             return False
         self.path = f"{run.entity or self.entity}/{run.project or PROJECT}/{run.run_id}"
-        rows = {row["epoch"]: collect_epoch_values(row) for row in self.fold.read_epochs()} if self.fold else {}
+        rows = _collect_rows(self.fold) if self.fold else {}
         self.last = max([find_last_step(records), *rows])
         if self.fold and (summary := self.fold.summary):
             # Also where W&B's own process died before training came to its end.
-            records = add_figures(records, collect_figures(summary))
+            records = end_run(records, {**rows.get(max(rows, default=0), {}), **collect_figures(summary)})
         write_records(self.copy, select_missing(records, ask(read_last_step, self.path), rows))
         return True
 
@@ -205,8 +216,31 @@ def _find_runs(runs: Path) -> Path:
 
 def _find_folders(runs: Path) -> dict[str, FoldFolder]:
     """The folder of each run by its id in W&B."""
-    files = [path for path in runs.rglob(ID_FILE) if path.is_file()]
-    return {file.read_text(errors="replace").strip(): FoldFolder(file.parent) for file in files}
+    found = {file.parent: read_identity(file) for file in runs.rglob(RUN_FILE) if file.is_file()}
+    return {identity["id"]: FoldFolder(folder) for folder, identity in found.items() if identity}
+
+
+def _write_lost_run(runs: Path, fold: FoldFolder) -> None:
+    """Write W&B's file, with the curves and figures, of a fold that W&B was to show and has no file of: it could not start or
+    write, or was killed before its first second was over."""
+    file, rows = fold.path / RUN_FILE, _collect_rows(fold)
+    identity = read_identity(file)
+    if identity is None or any(map(has_run, runs.glob(f"*run-*-{identity['id']}/run-*.wandb"))) or is_locked(fold.path):
+        return
+    if not rows:
+        say(f"{fold.path}: nothing of it in {runs}, and no epochs to send; the command that made it shows it again.")
+        return
+    summary = fold.summary
+    records = end_run(make_run(identity, PROJECT, file.stat().st_mtime), collect_figures(summary or {}), int(summary is None))
+    folder = runs / f"offline-run-{time.strftime('%Y%m%d_%H%M%S')}-{identity['id']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_records(folder / f"run-{identity['id']}.wandb", select_missing(records, -1, rows))
+    say(f"{fold.path}: nothing of it in {runs}; its curves and figures are sent, without faces and checkpoint.")
+
+
+def _collect_rows(fold: FoldFolder) -> dict[int, dict[str, float]]:
+    """What W&B is shown of each epoch in metrics.csv."""
+    return {row["epoch"]: collect_epoch_values(row) for row in fold.read_epochs()}
 
 
 def _list_parts(runs: Path) -> dict[str, list[Path]]:

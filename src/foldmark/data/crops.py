@@ -47,6 +47,7 @@ class Crops:
     crops: np.ndarray
     size: tuple[int, int]
     px_to_store: np.ndarray
+    damaged: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.crops)

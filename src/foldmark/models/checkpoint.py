@@ -16,10 +16,7 @@ log = logging.getLogger(__name__)
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write a state of tensors, numbers, strings, lists and dicts."""
-    # Through memory, because torch hides which error the disk gave.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, _as_bytes(state))
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | None:
@@ -42,9 +39,14 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
 
 def push_checkpoint(fold: FoldFolder, state: dict) -> None:
     """Write a state as the fold's last one and keep the one before it, so that one of the two is always good."""
+    push_checkpoint_bytes(fold, _as_bytes(state))
+
+
+def push_checkpoint_bytes(fold: FoldFolder, content: bytes | memoryview) -> None:
+    """`push_checkpoint` of a state that is in bytes already."""
     if fold.checkpoint.exists():
         fold.checkpoint.replace(fold.previous_checkpoint)
-    save_checkpoint(fold.checkpoint, state)
+    write_bytes(fold.checkpoint, content)
 
 
 def load_latest_checkpoint(fold: FoldFolder) -> dict | None:
@@ -64,3 +66,10 @@ def load_latest_checkpoint(fold: FoldFolder) -> dict | None:
         fold.checkpoint.unlink()
         return state
     return load_checkpoint(fold.previous_checkpoint) if state is None else state
+
+
+def _as_bytes(state: dict) -> memoryview:
+    # Through memory, because torch hides which error the disk gave.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()

@@ -17,10 +17,7 @@ IMAGENET = "imagenet"
 def load_pretrained(backbone: Backbone, weights: str) -> None:
     """Load torchvision's weights into a backbone, in place: `imagenet`, which torchvision downloads and keeps, or the path of
     a state dict. Raises UserError where they cannot be had or do not fit."""
-    name = torchvision_name(backbone)
-    state = _download_imagenet(name) if weights == IMAGENET else load_checkpoint(Path(weights))
-    if state is None:
-        raise UserError(f"model.weights: {weights}: no such file; give {IMAGENET!r} or the path of a state dict of {name}.")
+    name, state = torchvision_name(backbone), read_pretrained(backbone, weights)
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     try:
         # A grey picture has the same value in all three channels, so their weights add up.
@@ -28,6 +25,15 @@ def load_pretrained(backbone: Backbone, weights: str) -> None:
         backbone.load_state_dict(state)
     except (KeyError, AttributeError, RuntimeError):
         raise UserError(f"model.weights: {weights} does not hold the weights of torchvision's {name}.") from None
+
+
+def read_pretrained(backbone: Backbone, weights: str) -> dict[str, torch.Tensor]:
+    """The state dict that `load_pretrained` loads. Raises UserError where it cannot be had."""
+    name = torchvision_name(backbone)
+    state = _download_imagenet(name) if weights == IMAGENET else load_checkpoint(Path(weights))
+    if state is None:
+        raise UserError(f"model.weights: {weights}: no such file; give {IMAGENET!r} or the path of a state dict of {name}.")
+    return state
 
 
 def torchvision_name(backbone: Backbone) -> str:

@@ -126,7 +126,7 @@ def collect_epoch_values(row: dict) -> dict[str, float]:
 def collect_figures(summary: dict) -> dict[str, float]:
     """A fold's summary.json under W&B's names, as far as it holds what `summarise` shows."""
     oof = {f"oof_{key}": summary[key] for key in METRICS if key in summary}
-    return {**oof, **{key: summary[key] for key in ("faces", "seconds", "parameters")}}
+    return {**oof, **{key: summary[key] for key in ("faces", "seconds", "parameters") if key in summary}}
 
 
 def choose_faces(held_out: np.ndarray) -> np.ndarray:

@@ -20,12 +20,14 @@ DEFAULT_CONFIG, SYNTHETIC_CONFIG = "resnet18", "synthetic"
 @dataclass(frozen=True)
 class Session:
     """How a command works: where, on which device (auto, cpu, cuda ...), what W&B does (offline, online, disabled) and the notes
-    that it shows."""
+    that it shows; how many folds at a time (a number, auto, or nothing), and on which Ray cluster (auto, an address, or none)."""
 
     places: Places
     device: str = "auto"
     wandb: str = "offline"
     notes: str = ""
+    workers: str = ""
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,15 @@ class Places:
             return self.cache / "starts" / name.removeprefix(FROM_WANDB).replace(":", "-")
         return self.run(name)
 
+    def weights(self, weights: str) -> str:
+        """The state dict that model.weights names: the copy of it that a worker of a cluster was sent, where there is one."""
+        sent = self.sent_weights
+        return str(sent) if sent.is_file() else weights
+
+    @property
+    def sent_weights(self) -> Path:
+        return self.cache / "sent-weights.pt"
+
     def csv(self, name: str) -> Path:
         """The competition file of an experiment."""
         return self.submissions / f"{name}.csv"

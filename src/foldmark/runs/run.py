@@ -10,7 +10,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import lock_folder, write_text
 from foldmark.core.progress import Progress, no_progress
-from foldmark.data.crops import CropStore, open_store, refuse_damaged
+from foldmark.data.crops import Crops, CropStore, open_store, refuse_damaged
 from foldmark.data.folds import group_faces, make_split, read_split, write_split
 from foldmark.data.lookalikes import inspect_faces
 from foldmark.data.sets import Data
@@ -28,7 +28,7 @@ class Run:
     config: Config
     faces: Faces
     folds: np.ndarray
-    store: CropStore
+    store: CropStore | Crops
     places: Places
 
     @property

@@ -4,10 +4,12 @@
 call is caught, and none may take longer than its limit.
 """
 
+import json
 import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +28,21 @@ from foldmark.show.wandb_calls import (
     stay_in_this_folder,
     tear_down,
 )
+from foldmark.show.wandb_file import is_complete
 
 PROJECT = "foldmark"
-ID_FILE = "wandb_id.txt"
+RUN_FILE = "wandb.json"  # in the folder of what a W&B run shows: its id, and what else W&B is told at its start
 
 # Seconds. A start takes about two and a call milliseconds; only a hanging service or network reaches these.
 START_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 60
+WRITE_LIMIT = 5  # for what an ended offline run has left to write
 FLUSH_EVERY = 1.0  # to this disk, which is all that a killed process leaves
 UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The identity of a W&B run. Its id is kept in `folder`, so that a resumed fold continues the same run."""
+    """The identity of a W&B run. It is kept in `folder` with an id, so that a resumed fold continues the same run."""
 
     experiment: str  # the group of its folds
     name: str
@@ -137,7 +141,7 @@ class Tracker:
         if run is None:
             return
         if run.offline:
-            self._call(lambda run: run.finish(exit_code=int(failed)), FINISH_LIMIT)
+            self._call(lambda run: finish_offline(run, failed, self._last_step), FINISH_LIMIT)
         else:
             self._call(lambda run: finish_online(run, failed, self._last_step), UPLOAD_LIMIT + FINISH_LIMIT)
         self._run = None
@@ -179,16 +183,28 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
         return Tracker()
     stay_in_this_folder()
     try:
+        key = _keep_identity(run)  # first, so that `make sync` knows of it whatever becomes of W&B
         if mode == "online":
             try:
-                return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "online")))
+                return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, key, "online")))
             except Exception as error:
                 _warn(f"W&B: {run.name} stays offline ({shorten_error(error)}); `make sync` uploads it later.")
                 tear_down()  # or its service would still hold the run's id
-        return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, "offline")))
+        return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, key, "offline")))
     except Exception as error:
         _go_on_without(error)
         return Tracker()
+
+
+def finish_offline(run: Any, failed: bool, last_step: int) -> None:
+    """End an offline run. Raises an error where its file has not all of it, as on a full disk: W&B itself says nothing."""
+    file = Path(run.settings.sync_file)
+    run.finish(exit_code=int(failed))
+    for _ in range(100):  # W&B's process writes the rest a little later
+        if is_complete(file, last_step):
+            return
+        time.sleep(WRITE_LIMIT / 100)
+    raise OSError(f"{file.parent}: not all of it could be written, is the disk full?")
 
 
 def finish_online(run: Any, failed: bool, last_step: int) -> None:
@@ -201,7 +217,7 @@ def finish_online(run: Any, failed: bool, last_step: int) -> None:
     mark_uploaded(file)
 
 
-def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
+def _init(run: RunInfo, key: str, mode: Literal["online", "offline"]) -> Any:
     import wandb
 
     # W&B's own settings must be silent, too: some warnings are printed outside any run.
@@ -230,7 +246,7 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
         project=PROJECT,
         dir=".",
         mode=mode,
-        id=_run_id(run),
+        id=key,
         resume="allow",
         settings=settings,
         group=run.experiment,
@@ -242,17 +258,28 @@ def _init(run: RunInfo, mode: Literal["online", "offline"]) -> Any:
     )
 
 
-def _run_id(run: RunInfo) -> str:
-    """The id kept in the run's folder, new at the first start. It begins with what tells the run from others of its experiment,
-    such as f0, because the dashboard lists ids and, on 80 columns, shows 3 characters of each."""
-    path = run.folder / ID_FILE
-    kept = read_kept(path, lambda content: content.decode().strip()) or ""
-    if re.fullmatch(r"[\w.-]{1,100}", kept, re.ASCII):
-        return kept
+def read_identity(file: Path) -> dict[str, Any] | None:
+    """What a folder's RUN_FILE says of its W&B run, by RunInfo's names and `id`; None where it is missing or damaged."""
+
+    def parse(content: bytes) -> dict[str, Any]:
+        stored = json.loads(content)
+        if not re.fullmatch(r"[\w.-]{1,100}", stored["id"], re.ASCII):
+            raise ValueError("not an id of W&B's")
+        return {key: stored[key] for key in ("id", "experiment", "name", "job_type", "config", "notes", "tags")}
+
+    return read_kept(file, parse, "W&B gets a new run")
+
+
+def _keep_identity(run: RunInfo) -> str:
+    """The run's id, new at the first start. It begins with what tells the run from others of its experiment, such as f0, because
+    the dashboard lists ids and, on 80 columns, shows 3 characters of each."""
+    path = run.folder / RUN_FILE
+    kept = read_identity(path)
     own = re.sub(r"^fold(?=\d)", "f", run.name.removeprefix(run.experiment).strip("-/"))
-    new = f"{_allowed(f'{own}-{run.experiment}')[:80]}-{secrets.token_hex(3)}"
-    write_text(path, new + "\n")
-    return new
+    key = kept["id"] if kept else f"{_allowed(f'{own}-{run.experiment}')[:80]}-{secrets.token_hex(3)}"
+    about = {name: value for name, value in vars(run).items() if name != "folder"}
+    write_text(path, json.dumps({"id": key, **about, "tags": list(run.tags)}, indent=1) + "\n")
+    return key
 
 
 def _allowed(name: str) -> str:

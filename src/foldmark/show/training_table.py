@@ -1,6 +1,7 @@
 """Terminal output while folds train: a live table of all folds, or a plain line an epoch where nobody watches."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.box import SIMPLE
@@ -20,8 +21,9 @@ class FoldRow:
 
     name: str
     epochs: int
-    place: str
+    label: str
     live: bool
+    where: str = ""  # the machine and device, where an engine of several trains it
     state: str = "waits"
     epochs_done: float = 0
     train_mae_px: float | None = None
@@ -30,6 +32,10 @@ class FoldRow:
     seconds: float | None = None
     started: float | None = None
     started_at: float = 0  # epochs that were done before this process
+
+    def place(self, where: str) -> None:
+        """A fold that is moved goes on from its last state, at another pace."""
+        self.where, self.state, self.started = where, "waits", None
 
     def begin(self, epochs_done: int) -> None:
         """The time left is known only once a batch has shown the pace."""
@@ -49,9 +55,10 @@ class FoldRow:
         self.scores = scores or self.scores
         if not self.live:
             held_out = f"  held-out {format_scores(scores)}" if scores else ""
+            on = f" on {self.where}" if self.where else ""
             left = f"  {self.seconds_left / 60:.0f} min left" if self.seconds_left else ""
             say(
-                f"{self.place}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"
+                f"{self.label}{on}  epoch {row['epoch']}/{self.epochs}  training MAE {row['train_mae_px']:.2f} px{held_out}"
                 f"  {row['faces_per_second']:.0f} faces/s{left}"
             )
 
@@ -85,13 +92,18 @@ class FoldRow:
 
 
 class TrainingTable:
-    """The folds that one command trains, by their names; a context manager that shows them while it lasts."""
+    """The folds that one command trains; a context manager that shows them while it lasts."""
 
-    def __init__(self, names: list[str], epochs: int, what: str = "fold") -> None:
-        self.what = what
+    def __init__(self, what: str = "fold") -> None:
+        self.what, self.rows = what, list[FoldRow]()
         self._live: Live | None = None
+
+    def add(self, names: Sequence[str], epochs: int) -> list[FoldRow]:
+        """The rows of these folds, below those that are there."""
         of = f"of {len(names)}"
-        self.rows = [FoldRow(name, epochs, f"{what} {name} ({i + 1} {of})", is_watched()) for i, name in enumerate(names)]
+        rows = [FoldRow(name, epochs, f"{self.what} {name} ({i + 1} {of})", is_watched()) for i, name in enumerate(names)]
+        self.rows += rows
+        return rows
 
     def __enter__(self) -> "TrainingTable":
         if is_watched():
@@ -108,10 +120,19 @@ class TrainingTable:
         table = Table(box=SIMPLE, pad_edge=False)
         table.add_column(self.what, no_wrap=True)
         held_out = [f"held-out {metric.title}" for metric in HEADLINE_METRICS.values()]
+        placed = any(row.where for row in self.rows)
+        if placed:
+            table.add_column("on", no_wrap=True)
         for title in ("epoch", "training MAE px", *held_out, "faces/s", "time left"):
             table.add_column(title, justify="right")
         for row in self.rows:
-            table.add_row(*row.cells(), style={"trains": "bold", "waits": "dim", "done": "green"}.get(row.state))
+            name, *cells = row.cells()
+            table.add_row(
+                name,
+                *([row.where] if placed else []),
+                *cells,
+                style={"trains": "bold", "waits": "dim", "done": "green"}.get(row.state),
+            )
         return table
 
 

@@ -1,5 +1,6 @@
 """Calls to W&B and its service that cannot take longer than their limit, and how it is set up."""
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -42,6 +43,7 @@ def tear_down() -> None:
 def stay_in_this_folder() -> None:
     """Keep W&B from writing outside wandb/, and from looking up a host name for an offline run. Folders that the user has set
     are kept. These are relative, so that an experiment's folder can move between training and upload."""
+    logging.raiseExceptions = False  # on a full disk, each line of W&B's own log would print a traceback
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_DATA_DIR", "wandb")
     os.environ.setdefault("WANDB_CACHE_DIR", "wandb/cache")

@@ -21,12 +21,10 @@ WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 def read_records(file: Path) -> list[Any]:
     """The records of a run's file, W&B's protobuf messages, to its end or to where it is torn. Raises ValueError for a file of
     another format, OSError for one that cannot be read."""
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
-
     content = read_bytes(file, 4096 * MEGABYTE)
     if content[: len(HEADER)] != HEADER:
         raise ValueError(f"{file}: not a file of this version of W&B")
-    return [Record.FromString(record) for record in _split(content)]
+    return list(_parse(content))
 
 
 def write_records(file: Path, records: list[Any]) -> None:
@@ -35,6 +33,16 @@ def write_records(file: Path, records: list[Any]) -> None:
         record.num = number
         _append(content, record.SerializeToString())
     write_bytes(file, memoryview(content))
+
+
+def has_run(file: Path) -> bool:
+    """Whether W&B has written to a run's file which run it is: it does within the first second."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(2 * BLOCK)
+    except OSError:
+        return False
+    return any(record.HasField("run") for record in _parse(start))
 
 
 def has_ended(records: list[Any]) -> bool:
@@ -47,16 +55,44 @@ def find_last_step(records: list[Any]) -> int:
     return max((record.history.step.num for record in records if record.HasField("history")), default=-1)
 
 
-def add_figures(records: list[Any], figures: dict[str, Any]) -> list[Any]:
-    """The records of a finished run with these figures in its summary, and with its end, which a killed process cannot write."""
+def is_complete(file: Path, last_step: int) -> bool:
+    """Whether a run's file has the run's end, and its history up to that step."""
+    try:
+        records = read_records(file)
+    except (OSError, ValueError):
+        return False
+    return has_ended(records) and find_last_step(records) >= last_step
+
+
+def make_run(about: dict[str, Any], project: str, started: float) -> list[Any]:
+    """The first records of a run of which W&B wrote none: `about` as tracker.read_identity gives it, `started` in seconds."""
+    import wandb
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    header, record = Record(), Record()
+    header.header.version_info.producer = wandb.__version__
+    run = record.run
+    run.run_id, run.project, run.display_name = about["id"], project, about["name"]
+    run.run_group, run.job_type, run.notes = about["experiment"], about["job_type"], about["notes"]
+    run.tags.extend(about["tags"])
+    run.resume = True  # as tracker.start does
+    run.start_time.FromSeconds(int(started))
+    for key, value in about["config"].items():
+        run.config.update.add(key=key, value_json=json.dumps(value))
+    return [header, record]
+
+
+def end_run(records: list[Any], figures: dict[str, Any], exit_code: int = 0) -> list[Any]:
+    """The records of a run with these figures in its summary, and with its end, which a killed process cannot write."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     summary, end = Record(), Record()
     for key, value in figures.items():
         summary.summary.update.add(nested_key=[key], value_json=json.dumps(value))
-    end.exit.exit_code = 0
+    end.exit.exit_code = exit_code
     there = [record for record in records if not record.HasField("exit")]
-    return [*there, summary, end]
+    # W&B's upload dies of a record without content.
+    return [*there, *([summary] if figures else []), end]
 
 
 def select_missing(records: list[Any], done: int, rows: dict[int, dict[str, Any]]) -> list[Any]:
@@ -88,6 +124,12 @@ def _make_history(step: int, values: dict[str, Any]) -> list[Any]:
         for items in (history.history.item, summary.summary.update):
             items.add(nested_key=[key], value_json=json.dumps(value))
     return [summary, history]
+
+
+def _parse(content: bytes) -> Iterator[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    return map(Record.FromString, _split(content))
 
 
 def _split(content: bytes) -> Iterator[bytes]:

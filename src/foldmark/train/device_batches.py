@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import conv2d, pad
 
-from foldmark.data.crops import CropStore
+from foldmark.data.crops import Crops, CropStore
 from foldmark.models.resample import find_sampling, resample
 from foldmark.runs.run import Run
 from foldmark.train.batches import Batch
@@ -99,7 +99,9 @@ def cut_batches(
 class StoreOnDevice:
     """The crops of a store on the device: all of them, or in chunks where its memory does not hold them."""
 
-    def __init__(self, store: CropStore, device: torch.device, chunk_bytes: int | None, background: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, store: CropStore | Crops, device: torch.device, chunk_bytes: int | None, background: ThreadPoolExecutor
+    ) -> None:
         self.store, self.device, self.background = store, device, background
         self.crop_bytes = store.size[0] * store.size[1]
         fits = chunk_bytes is None and _fits(len(store) * self.crop_bytes, device)
@@ -123,7 +125,7 @@ class StoreOnDevice:
             yield crops, indices, torch.from_numpy(part).to(self.device)
 
 
-def read_crops(store: CropStore, rows: np.ndarray) -> torch.Tensor:
+def read_crops(store: CropStore | Crops, rows: np.ndarray) -> torch.Tensor:
     """The store crops uint8 (n, 1, height, width) of these rows."""
     return torch.from_numpy(np.stack([store[row] for row in rows]))[:, None]
 

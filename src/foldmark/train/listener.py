@@ -8,6 +8,11 @@ import numpy as np
 class Listener(Protocol):
     """The calls of `train_fold`, in this order: begin, for each epoch its batches and its end, end."""
 
+    def place(self, where: str) -> None:
+        """Told by an engine of several devices before begin, and again with begin where a fold is moved: the machine and device
+        that train from here on; empty where the fold waits for one."""
+        return
+
     def begin(self, epochs_done: int) -> None:
         """Training starts; so many epochs were done before, by another process."""
         return

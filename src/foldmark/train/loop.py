@@ -106,7 +106,7 @@ class FoldTraining:
                 "and run make train again."
             )
         if run.config.model.weights:
-            load_pretrained(state.model.backbone, run.config.model.weights)
+            load_pretrained(state.model.backbone, run.places.weights(run.config.model.weights))
         elif run.config.train.start:
             load_fold(state.model, self._find_source("train.start"))
         state.averaged.load_state_dict(state.model.state_dict())

@@ -1,6 +1,7 @@
 """How fast the ways to compute are here, and which one a run was trained with."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,15 @@ from foldmark.train.state import new_state, training_step
 log = logging.getLogger(__name__)
 
 
-def choose_speed(run: Run, device: torch.device) -> Speed:
+Measure = Callable[[Config, int, torch.device, int], Speed]
+
+
+def choose_speed(run: Run, device: torch.device, measure: Measure | None = None, hardware: str | None = None) -> Speed:
     """The way to compute that this run was begun with, because resuming must not change it; for a new run the fastest one here,
-    measured once for models of its kind."""
+    measured once for models of its kind.
+
+    measure: `measure_training` on another machine, of this hardware.
+    """
     path, points = run.folder.speed_file(device.type), run.faces.markup.count
     # One process measures, undisturbed, and the others take its result.
     with lock_file(run.places.cache / "speed"):
@@ -27,10 +34,11 @@ def choose_speed(run: Run, device: torch.device) -> Speed:
         if any(run.folder.path.glob("fold*/last.pt")):
             log.info(f"{path}: not there or damaged, so folds that are resumed may end with other last bits.")
         train = run.config.train
-        kind = [run.config.model.model_dump(), run.config.crop.size, train.batch, train.compile, points, describe_device(device)]
+        kind = [run.config.model.model_dump(), run.config.crop.size, train.batch, train.compile, points]
+        kind.append(hardware or describe_device(device))
         measured = run.places.cache / f"speed-{digest(kind)}.json"
         steps = train.epochs * len(run.training_rows(0)) // train.batch
-        speed = read_speed(measured) or measure_training(run.config, points, device, steps)
+        speed = read_speed(measured) or (measure or measure_training)(run.config, points, device, steps)
         # Only of a long training all ways are measured.
         for file in (path, measured) if len(speed.steps_per_second) > 1 else (path,):
             write_text(file, speed.model_dump_json(indent=1))

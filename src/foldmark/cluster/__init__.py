@@ -1,0 +1,1 @@
+"""Folds side by side on many devices and machines, with Ray. Only the functions that need Ray import it."""

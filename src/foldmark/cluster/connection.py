@@ -1,0 +1,98 @@
+"""Ray, started on this machine for one command or joined where it runs, and left as it was found."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from foldmark.core.errors import UserError
+from foldmark.core.files import is_locked, lock_file, lock_folder
+
+# Ray makes sockets below its folder, and a socket's path has at most 107 characters.
+LONGEST_FOLDER = 30
+ANSWER_LIMIT = 10  # seconds
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # uv would ship the working folder to all workers.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Its own words on lost nodes fill a page of the terminal; we say what becomes of the folds.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
+
+
+def require_ray() -> Any:
+    """Ray's module. Raises UserError where it is not installed."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "WORKERS, CLUSTER: Ray is not installed; `make train` installs it where one of them is set, elsewhere "
+            "`pip install 'ray>=2.60'` does, or leave both out."
+        ) from None
+    return ray
+
+
+@contextmanager
+def start_ray(cores: int, gpus: int) -> Iterator[Path]:
+    """Run Ray on this machine with so much of it; the folder that it and its workers use, which is removed at the end."""
+    ray, base = require_ray(), _temporary_folder()
+    with ExitStack() as held:
+        with lock_file(base / "ray"):
+            for left in base.glob("ray-*"):
+                if not is_locked(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix="ray-", dir=base))
+            held.enter_context(lock_folder(folder, None))
+        try:
+            # The system stops Ray with the thread that started it, so with the command, however that ends.
+            ray.init(
+                address="local", num_cpus=cores, num_gpus=gpus, include_dashboard=False, _temp_dir=str(folder / "ray"), **QUIET
+            )
+            yield folder
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def join_ray(address: str) -> Iterator[None]:
+    """Join the Ray cluster at this address, or with auto the one that runs on this machine. Raises UserError where there is
+    none, or one that this Ray does not fit."""
+    ray = require_ray()
+    start = (
+        "start one with `ray start --head`, join it on this machine with `ray start --address=HEAD:6379`, or leave CLUSTER out"
+    )
+    if address.startswith("ray://"):
+        raise UserError(f"CLUSTER={address}: run Foldmark on a machine of the cluster, with CLUSTER=auto.")
+    if address != "auto" and not _answers(address):
+        raise UserError(f"CLUSTER={address}: no Ray cluster answers there; {start}.")
+    try:
+        ray.init(address=address, **QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"CLUSTER={address}: no Ray cluster can be joined ({reason}); {start}.") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with suppress(OSError, ValueError):
+        socket.create_connection((host, int(port)), timeout=ANSWER_LIMIT).close()
+        return True
+    return False
+
+
+def _temporary_folder() -> Path:
+    place = tempfile.gettempdir()
+    return Path(place if len(place) <= LONGEST_FOLDER else "/tmp") / f"foldmark-{os.getuid() if hasattr(os, 'getuid') else 0}"

@@ -1,0 +1,74 @@
+"""Folds on a cluster of simulated machines: the same bits as the plain loop's, whatever dies, and nothing left behind."""
+
+import re
+
+from tests.cluster.conftest import TINY, assert_ends_well, count_epochs
+from tests.cluster.machines import kill, wait_for
+from tests.commandline import PROCESSES
+from tests.conftest import assert_refused
+from tests.train.test_crash import assert_same_bits
+
+
+def test_a_killed_worker_and_a_lost_machine_cost_no_bit(machines, start, workplace, whole):
+    process = start()
+    wait_for(lambda: count_epochs(workplace, 0) and count_epochs(workplace, 1))
+    kill(machines.workers("m1")[0])
+    wait_for(lambda: "its worker was ended" in (workplace / "said.txt").read_text())
+    machines.remove("m2")
+    wait_for(lambda: "its machine is gone" in (workplace / "said.txt").read_text())
+    machines.add("m2")
+    said = assert_ends_well(process, workplace)
+    assert "it goes on from epoch" in said
+    assert_same_bits(workplace / "runs/a", whole)
+    assert not machines.scratch()
+    wait_for(lambda: not machines.workers())
+
+
+def test_a_killed_head_goes_on_and_its_workers_end_by_themselves(machines, start, workplace, whole):
+    process = start()
+    wait_for(lambda: count_epochs(workplace, 0))
+    process.kill()
+    process.join()
+    wait_for(lambda: not machines.workers())
+    said = assert_ends_well(start(), workplace)
+    assert not re.search(r"fold 0 .* epoch 1/60 ", said)
+    assert_same_bits(workplace / "runs/a", whole)
+    assert not machines.scratch()
+
+
+def test_a_machine_with_another_foldmark_gets_no_folds(machines, foldmark, synthetic_root, monkeypatch):
+    monkeypatch.setattr("foldmark.cluster.engine.identify", lambda: {"foldmark": "9.9 (abc)", "torch": "0.1"})
+    done = foldmark("train", "--cluster", machines.address, "--device", "cpu", "--data-root", synthetic_root, "--set", TINY)
+    assert_refused(done, "this machine foldmark 9.9 (abc) and torch 0.1", "no other machine is left")
+    assert "It gets no folds" in done.stdout
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(machines, foldmark, synthetic_root):
+    done = foldmark("train", "--cluster", machines.address, "--device", "cuda", "--data-root", synthetic_root)
+    assert_refused(done, "DEVICE=cuda", "no machine of the cluster has a GPU")
+
+
+def test_what_is_not_there_is_one_sentence(foldmark, synthetic_root, monkeypatch, workplace):
+    train = ["train", "--data-root", synthetic_root, "--device", "cpu"]
+    assert_refused(foldmark(*train, "--workers", "many"), "WORKERS=many", "auto")
+    assert_refused(foldmark(*train, "--cluster", "127.0.0.1:9"), "CLUSTER=127.0.0.1:9", "no Ray cluster answers", "ray start")
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    for option in (("--workers", "2"), ("--cluster", "auto")):
+        assert_refused(foldmark(*train, *option), "Ray is not installed", "make train", "pip install")
+    assert not (workplace / "runs").exists()
+
+
+def _import_nothing_of_ray() -> None:
+    import sys
+
+    import foldmark.commands.parts
+    import foldmark.commands.train  # noqa: F401
+
+    sys.exit("ray" in sys.modules)
+
+
+def test_the_plain_path_imports_nothing_of_ray():
+    process = PROCESSES.Process(target=_import_nothing_of_ray)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
