@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from foldmark.cluster.replay import Replay
+from foldmark.cluster.scratch import scratch_folder
 from foldmark.cluster.task import FoldTask, describe_store, find_crops, list_fold_files, make_run_task, pack, read_pixels
-from foldmark.cluster.worker import scratch_folder, train
+from foldmark.cluster.worker import train
 from foldmark.core.errors import UserError
 from foldmark.core.files import lock_folder
 from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
@@ -130,7 +131,7 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_and_what_is_in_use_sta
     left, used = tmp_path / "task-left", tmp_path / "task-used"
     for folder in (left, used):
         folder.mkdir()
-    with lock_folder(used, None), scratch_folder(tmp_path) as mine:
+    with lock_folder(used, None), scratch_folder(tmp_path, "task") as mine:
         assert mine.is_dir()
         assert used.is_dir()
         assert not left.exists()

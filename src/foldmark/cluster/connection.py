@@ -1,16 +1,15 @@
 """Ray, started on this machine for one command or joined where it runs, and left as it was found."""
 
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from foldmark.cluster.scratch import own_temporary_folder, scratch_folder
 from foldmark.core.errors import UserError
-from foldmark.core.files import is_locked, lock_file, lock_folder
 
 # Ray makes sockets below its folder, and a socket's path has at most 107 characters.
 LONGEST_FOLDER = 30
@@ -43,14 +42,9 @@ def require_ray() -> Any:
 @contextmanager
 def start_ray(cores: int, gpus: int) -> Iterator[Path]:
     """Run Ray on this machine with so much of it; the folder that it and its workers use, which is removed at the end."""
-    ray, base = require_ray(), _temporary_folder()
-    with ExitStack() as held:
-        with lock_file(base / "ray"):
-            for left in base.glob("ray-*"):
-                if not is_locked(left):
-                    shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix="ray-", dir=base))
-            held.enter_context(lock_folder(folder, None))
+    ray, place = require_ray(), tempfile.gettempdir()
+    base = own_temporary_folder(place if len(place) <= LONGEST_FOLDER else "/tmp")
+    with scratch_folder(base, "ray") as folder:
         try:
             # The system stops Ray with the thread that started it, so with the command, however that ends.
             ray.init(
@@ -59,7 +53,6 @@ def start_ray(cores: int, gpus: int) -> Iterator[Path]:
             yield folder
         finally:
             ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -91,8 +84,3 @@ def _answers(address: str) -> bool:
         socket.create_connection((host, int(port)), timeout=ANSWER_LIMIT).close()
         return True
     return False
-
-
-def _temporary_folder() -> Path:
-    place = tempfile.gettempdir()
-    return Path(place if len(place) <= LONGEST_FOLDER else "/tmp") / f"foldmark-{os.getuid() if hasattr(os, 'getuid') else 0}"

@@ -11,7 +11,7 @@ def serve(expected: dict[str, str], kind: str, content: dict[str, Any]) -> Itera
 
     import ray
 
-    hello = {"node": ray.get_runtime_context().get_node_id(), "host": socket.gethostname(), "identity": None}
+    hello: dict[str, Any] = {"node": ray.get_runtime_context().get_node_id(), "host": socket.gethostname(), "identity": None}
     try:
         from foldmark.cluster.identity import identify
 

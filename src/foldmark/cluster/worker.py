@@ -1,10 +1,6 @@
 """The tasks of a worker: it trains in a scratch folder of its own and gives messages, which the head takes. Without Ray."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -12,9 +8,9 @@ from typing import Any
 import torch
 
 from foldmark.cluster.outbox import Outbox
+from foldmark.cluster.scratch import own_temporary_folder, scratch_folder
 from foldmark.cluster.task import FoldTask, RunTask, find_crops, open_task, read_result, unpack
 from foldmark.core.errors import UserError
-from foldmark.core.files import is_locked, lock_file, lock_folder
 from foldmark.models.device import describe_device, find_problem
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import prepare_fold
@@ -53,7 +49,7 @@ def train(fetch: Fetch) -> Iterator[dict]:
         return
     torch.set_num_threads(task.threads)
     yield {"device": task.device}
-    with scratch_folder(task.base) as root:
+    with scratch_folder(task.base or own_temporary_folder(), "task") as root:
         run = open_task(run_task, task, crops, root)
         outbox, ended = Outbox(run.fold(task.fold), run.config.train, task.workers), dict[str, Any]()
         # In a thread, because this one has to wait for the head.
@@ -84,23 +80,6 @@ def _train(run: Run, task: FoldTask, outbox: Outbox, ended: dict) -> None:
         ended["bug"] = error
     finally:
         outbox.done.set()
-
-
-@contextmanager
-def scratch_folder(base: Path | None) -> Iterator[Path]:
-    """A folder for this task alone, removed when it ends. One that a killed worker left is removed by the next task here."""
-    base = base or Path(tempfile.gettempdir()) / f"foldmark-{os.getuid() if hasattr(os, 'getuid') else 0}"
-    with ExitStack() as held:
-        with lock_file(base / "scratch"):
-            for left in base.glob("task-*"):
-                if not is_locked(left):
-                    shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix="task-", dir=base))
-            held.enter_context(lock_folder(folder, None))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 TASKS: dict[str, Callable[[Fetch], Iterator[dict]]] = {"describe": describe, "measure": measure, "train": train}
