@@ -83,6 +83,9 @@ def test_the_list_finds_the_bad_faces_and_the_sentence_says_how_many(oof):
     known = replace(bad, prediction=replace(bad.prediction, spread_px=bad.prediction.spread_px * worse))
     assert "100 % of the worst 5 % stand in its first 10 %" in describe_list(known, predict_held_out_std(known))
     assert " 100 % " not in describe_list(bad, predict_held_out_std(bad))
+    assert "calibrated on the other folds" in describe_list(known, predict_held_out_std(known))
+    one_fold = replace(known, folds=np.zeros_like(known.folds))
+    assert "which flatters" in describe_list(one_fold, predict_held_out_std(one_fold))
 
 
 def test_the_most_uncertain_face_comes_first(oof):

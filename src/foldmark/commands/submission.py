@@ -158,7 +158,7 @@ def _write_uncertainty(csv: Path, oof: Oof, predicted: Prediction, test: Faces) 
     write_text(listed, rank_uncertain_faces(std_px, unlike, predicted.points_px, test).to_csv(index=False))
     draw_reliability(chart, measure_reliability(oof, held_out_std_px))
     say_made(f"{listed} (test faces, the most uncertain first) and {chart.name} (how reliable that is)")
-    say(f"uncertainty, calibrated on the other folds: {describe_list(oof, held_out_std_px)}")
+    say(f"uncertainty, {describe_list(oof, held_out_std_px)}")
     if unlike.any():
         say(f"{unlike.sum()} of {len(test)} test faces are unlike those that the models learned (unlike_training in the list)")
     return chart

@@ -216,9 +216,9 @@ def describe_uncertainty(results: Results) -> Section:
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
     text = (
         "The standard deviation of a point is predicted by a regression on how much the predictions for augmented copies of its "
-        "crop disagree and on how far the votes of the cells scatter, calibrated on the other folds. From the bin with the "
-        f"lowest predicted standard deviation to the one with the highest, the observed error goes from {ends}. For finding bad "
-        f"faces, {describe_list(results.oof, std_px)}."
+        "crop disagree and on how far the votes of the cells scatter. From the bin with the "
+        f"lowest predicted standard deviation to the one with the highest, the observed error goes from {ends}. It is "
+        f"{describe_list(results.oof, std_px)}."
     )
     caption = (
         "Reliability diagram: observed against predicted error in 10 bins of points. The dashed line is perfect calibration."
