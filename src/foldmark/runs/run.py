@@ -42,9 +42,8 @@ class Run:
         return np.flatnonzero((self.folds == fold) & self._usable)
 
     def training_rows(self, fold: int) -> np.ndarray:
-        # No fold is -1.
-        left_out = -1 if self.config.folds.leave_out is None else self.config.folds.leave_out
-        return np.flatnonzero((self.folds != fold) & (self.folds != left_out) & self._usable)
+        chosen, left_out = (self.folds != fold) & self._usable, self.config.folds.leave_out
+        return np.flatnonzero(chosen if left_out is None else chosen & (self.folds != left_out))
 
     def select_folds(self, asked: list[int] | None) -> list[int]:
         """The asked folds, or all of them. Raises UserError for a fold that is not there."""
