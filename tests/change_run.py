@@ -10,6 +10,7 @@ import numpy as np
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import compute_scores
+from foldmark.models.checkpoint import to_bytes
 from foldmark.runs.run_folder import RunFolder
 
 
@@ -23,3 +24,8 @@ def change_oof(run: Path, faces: Faces, change: Callable[[np.ndarray], np.ndarra
         if "files" in summary:
             summary["files"][fold.oof_file.name] = file_sha256(fold.oof_file)
         fold.summary_file.write_text(json.dumps(summary))
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write a state as a checkpoint, as someone who exchanges the file would."""
+    path.write_bytes(to_bytes(state))

@@ -15,12 +15,13 @@ from foldmark.cluster.task import FoldTask, describe_store, find_crops, list_fol
 from foldmark.cluster.worker import train
 from foldmark.core.errors import UserError
 from foldmark.core.files import lock_folder
-from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.models.checkpoint import load_checkpoint
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
 from foldmark.train.fold_data import prepare_fold
 from foldmark.train.loop import train_fold
+from tests.change_run import save_checkpoint
 from tests.train.test_crash import without_times
 from tests.train.test_listener import Recorder, run  # noqa: F401  a fixture
 

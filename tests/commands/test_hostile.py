@@ -22,8 +22,9 @@ from foldmark.core.errors import UserError
 from foldmark.data.folds import group_faces, make_folds, read_split, write_split
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.data.imm import read_imm
-from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.models.checkpoint import load_checkpoint
 from foldmark.submission.format import FORMATS
+from tests.change_run import save_checkpoint
 from tests.conftest import REPOSITORY, assert_refused
 from tests.data.test_ibug import face, xml_file
 from tests.data.test_imm import asf

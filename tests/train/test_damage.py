@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from foldmark.core.errors import UserError
-from foldmark.models.checkpoint import load_checkpoint, save_checkpoint
+from foldmark.models.checkpoint import load_checkpoint
 from foldmark.runs.run_folder import FoldFolder
+from tests.change_run import save_checkpoint
 from tests.conftest import assert_refused
 
 FOLDS = ("fold0", "fold1")

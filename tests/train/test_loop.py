@@ -197,8 +197,10 @@ def test_an_aligner_is_trained_first_and_becomes_part_of_the_fold(foldmark, synt
     assert all(torch.equal(finder[name], held[name]) for name in finder)
     assert run("csv").returncode == 0
     csv = (workplace / "submissions/small-synthetic.csv").read_bytes()
-    # The run folder needs no other one to predict with.
+    # The run folder needs no other one to predict with, whatever became of that.
     shutil.rmtree(workplace / "runs/finder-synthetic")
+    (workplace / "runs/finder-synthetic").mkdir()
+    (workplace / "runs/finder-synthetic/config.yaml").write_text("damaged: [")
     (workplace / "runs/small-synthetic/fold0/test.npz").unlink()
     assert run("csv").returncode == 0
     assert (workplace / "submissions/small-synthetic.csv").read_bytes() == csv

@@ -1,6 +1,5 @@
 """What a worker is sent to train a fold: plain data, no file of the data set."""
 
-import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256, read_bytes
 from foldmark.data.crops import Crops, CropStore
-from foldmark.models.checkpoint import load_latest_checkpoint
+from foldmark.models.checkpoint import load_latest_checkpoint, to_bytes
 from foldmark.models.net import build_model
 from foldmark.models.weights import read_pretrained
 from foldmark.runs.places import Places
@@ -89,7 +88,7 @@ def make_run_task(run: Run, store: StoreInfo) -> RunTask:
     if config.model.weights:
         with torch.device("meta"):
             backbone = build_model(config, torch.zeros(1, 2), seed=0).backbone
-        files[places.relative(places.sent_weights)] = _as_file(read_pretrained(backbone, config.model.weights))
+        files[places.relative(places.sent_weights)] = bytes(to_bytes(read_pretrained(backbone, config.model.weights)))
     return RunTask(run.name, config, run.faces, run.folds, store, files)
 
 
@@ -131,9 +130,3 @@ def pack(content: object) -> bytes:
 def unpack(content: bytes) -> Any:
     """What the head packed. A worker trusts the head that it takes tasks from."""
     return pickle.loads(content)
-
-
-def _as_file(state: dict) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()

@@ -47,15 +47,22 @@ class FoldJob:
 
 def train(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
     """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures; before them,
-    what is missing of the runs whose models they take."""
-    runs = {**experiment.sources, **experiment.members}
+    what is missing of the runs whose models they take: with the config that such a run was begun with, if it was."""
+    sources = {name: read_begun_config(session, name, config) for name, config in experiment.sources.items()}
+    runs = {**sources, **experiment.members}
     for config in runs.values():
         check_names(config)
-    if experiment.sources:
-        say(f"{experiment.name} takes models of {', '.join(experiment.sources)}, so what is missing there is trained first.")
+    if sources:
+        say(f"{experiment.name} takes models of {', '.join(sources)}, so what is missing there is trained first.")
     with open_engine(session) as engine:
         for together in [list(runs.items())] if engine.side_by_side else [[run] for run in runs.items()]:
             MemberTraining(session, engine, experiment.data, folds).train(dict(together))
+
+
+def read_begun_config(session: Session, name: str, config: Config) -> Config:
+    """The config that a run was begun with; the given one for a run that was not. Raises UserError for a damaged file."""
+    folder = RunFolder(session.places.run(name))
+    return folder.read_config() if folder.config_file.exists() else config
 
 
 class MemberTraining:

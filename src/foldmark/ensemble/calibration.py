@@ -14,7 +14,7 @@ from foldmark.ensemble.oof import Oof
 BINS = 10
 CUES, LIMITS = 4, 2  # see `list_cues` and `Calibration.limits`
 SMALLEST = 1e-5  # of the box: what is smaller, or nothing, counts as this
-USUAL = 99.5  # percent of the OOF faces; one of which more is unsure is unlike what the models learned
+USUAL = 99.5  # percent of the OOF faces; a face that is more uncertain than these is unlike what the models learned
 WORST, LISTED = 0.05, 0.10  # the share of worst faces that is looked for, and of the list in which
 NO_LIMIT = 1e9
 
@@ -41,7 +41,7 @@ class Calibration:
         return np.sqrt(np.interp(score, self.score, self.variance)) * sides_px
 
     def find_unlike(self, prediction: Prediction, sides_px: np.ndarray) -> np.ndarray:
-        """Whether each face (n,) is unlike those that the models learned: of hardly any of them were they as unsure."""
+        """Whether each face (n,) is unlike those that the models learned: more uncertain than nearly all of the OOF faces."""
         return (list_face_cues(prediction, sides_px)[:, 0] - self.limits).max(axis=1) > 0
 
 

@@ -12,7 +12,8 @@ from foldmark.ensemble.oof import Oof
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """NMEs by the outer eye corners in percent, None for what was not found, and where they are published."""
+    """NMEs by the outer eye corners in percent, as public listings of results give them (None for what they do not list), and the
+    paper that they cite."""
 
     method: str
     common: float | None

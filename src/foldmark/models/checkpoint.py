@@ -14,9 +14,12 @@ from foldmark.runs.run_folder import FoldFolder
 log = logging.getLogger(__name__)
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Write a state of tensors, numbers, strings, lists and dicts."""
-    write_bytes(path, _as_bytes(state))
+def to_bytes(state: dict) -> memoryview:
+    """The content of a checkpoint file: a state of tensors, numbers, strings, lists and dicts."""
+    # Through memory, because torch hides which error the disk gave.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | None:
@@ -39,7 +42,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict | No
 
 def push_checkpoint(fold: FoldFolder, state: dict) -> None:
     """Write a state as the fold's last one and keep the one before it, so that one of the two is always good."""
-    push_checkpoint_bytes(fold, _as_bytes(state))
+    push_checkpoint_bytes(fold, to_bytes(state))
 
 
 def push_checkpoint_bytes(fold: FoldFolder, content: bytes | memoryview) -> None:
@@ -66,10 +69,3 @@ def load_latest_checkpoint(fold: FoldFolder) -> dict | None:
         fold.checkpoint.unlink()
         return state
     return load_checkpoint(fold.previous_checkpoint) if state is None else state
-
-
-def _as_bytes(state: dict) -> memoryview:
-    # Through memory, because torch hides which error the disk gave.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getbuffer()

@@ -216,8 +216,8 @@ def describe_uncertainty(results: Results) -> Section:
     ends = f"{table['observed'].iloc[0]:.2f} to {table['observed'].iloc[-1]:.2f} % of the box"
     text = (
         "The standard deviation of a point is predicted by a regression on how much the predictions for augmented copies of its "
-        "crop disagree and on how far the votes of the cells scatter. From the bin with the "
-        f"lowest predicted standard deviation to the one with the highest, the observed error goes from {ends}. It is "
+        "crop disagree and on how far the votes of the cells scatter. From the bin with the lowest predicted standard deviation "
+        f"to the one with the highest, the observed error goes from {ends}. It is "
         f"{describe_list(results.oof, std_px)}."
     )
     caption = (

@@ -141,16 +141,15 @@ class _Naming:
         return Config.model_validate(tree)
 
     def list_sources(self, config: Config) -> dict[str, Config]:
-        """The runs that this config needs and that are no members, each after those which it needs itself: with the config that
-        it was begun with or, where it was not, that of its name with the data and folds of this one."""
+        """The runs that this config needs and that are no members, each after those which it needs itself, with the config of its
+        name and the data and folds of this one. Of the runs themselves nothing is read: only training needs them."""
         sources: dict[str, Config] = {}
         for source in config.sources.values():
             if source in self.run_of or not self._is_config(source):
                 continue
-            folder = RunFolder(self.places.run(self.name_run(source)))
             own = load_config(source, self.places.configs).model_copy(update={"data": config.data, "folds": config.folds})
             sources |= self.list_sources(own)
-            sources[folder.name] = folder.read_config() if folder.config_file.exists() else self.name_sources(own)
+            sources[self.name_run(source)] = self.name_sources(own)
         return sources
 
     def _is_config(self, source: str) -> bool:
