@@ -52,7 +52,7 @@ test: setup ## run the tests (FOLDMARK_TEST_DATA=folder: also those on real face
 	@$(BIN)/python -m pytest
 
 soak: setup .venv/cluster-installed ## randomised long tests: generated bad inputs, damaged files, histories, kills, commands together; hours
-	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 FOLDMARK_CLUSTER=20 $(BIN)/python -m pytest tests/commands/test_hostile.py \
+	@FOLDMARK_SOAK=3000 FOLDMARK_KILLS=100 FOLDMARK_ROUNDS=50 FOLDMARK_CLUSTER_KILLS=20 $(BIN)/python -m pytest tests/commands/test_hostile.py \
 		tests/commands/test_wandb_runs.py tests/train/test_crash.py tests/faults tests/cluster/test_failures.py
 
 lint: setup ## check style, types and the order of the packages

@@ -1,5 +1,5 @@
 """What can go wrong on a cluster, each on simulated machines, and random kills. They take minutes, so `make soak` runs them:
-FOLDMARK_CLUSTER is the number of kills."""
+FOLDMARK_CLUSTER_KILLS is the number of kills."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from tests.cluster.conftest import TINY, assert_ends_well, count_epochs
 from tests.cluster.machines import Machines, find_processes, kill, wait_for
 from tests.train.test_crash import assert_same_bits
 
-KILLS = int(os.environ.get("FOLDMARK_CLUSTER", "0"))
+KILLS = int(os.environ.get("FOLDMARK_CLUSTER_KILLS", "0"))
 SEED = random.randrange(10**6)
-pytestmark = pytest.mark.skipif(not KILLS, reason="FOLDMARK_CLUSTER is not set: these take minutes, and make soak runs them")
+pytestmark = pytest.mark.skipif(not KILLS, reason="FOLDMARK_CLUSTER_KILLS is not set: these take minutes, and make soak runs them")
 SLOW = TINY.replace("train.epochs=60", "train.epochs=400")
 
 
