@@ -2,7 +2,8 @@
 
 Each worker ends an epoch every 0.12 s, as an H100 might. Epochs come in messages, a second or more apart, and are replayed into
 the head's files and listeners by the same code as real ones. --state-mb: the size of a state, which each worker then sends as
-often as the head's rule for so many workers lets it; 0: none, as in folds of a few seconds.
+often as the head's rule for so many workers lets it; 0: none, as in folds of a few seconds. --wandb: each fold is an offline W&B
+run, too, to which the head logs the figures of each epoch.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,15 +28,18 @@ from foldmark.cluster.outbox import MESSAGES, STATE_BYTES
 from foldmark.core.config import Config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
+from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
+from foldmark.show.tracker import RunInfo, Tracker, start
 from foldmark.synthetic.ibug import write_synthetic_faces
 from foldmark.train.fold_data import FoldData, prepare_fold
 from foldmark.train.listener import Listener
 
 EPOCH = 0.12  # seconds
 PROCESSES = 4  # that the pretended workers share
+FIGURES = dict.fromkeys(("loss", "train_mae_px", "lr", "seconds", "faces_per_second", "memory_mb", "mae_px", "nme"), 1.5)
 
 
 class Pretender:
@@ -70,6 +75,20 @@ class Count(Listener):
         self.lags.append(time.time() - row["sent"])
 
 
+class WandbCount(Count):
+    """Counts, and logs what metrics.csv holds of an epoch to a W&B run; the seconds that its calls took."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__()
+        self.tracker, self.seconds = tracker, 0.0
+
+    def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
+        super().epoch(row, points_px)
+        started = time.perf_counter()
+        self.tracker.log(collect_epoch_values(FIGURES | {"epoch": row["epoch"]}), row["epoch"])
+        self.seconds += time.perf_counter() - started
+
+
 class PretendedTask:
     """Stands for Ray's remote function: its calls go round the processes."""
 
@@ -95,15 +114,18 @@ def make_run(folder: Path) -> tuple[Run, FoldData]:
     return run, prepare_fold(run, 0)
 
 
-def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: int) -> dict[str, object]:
+def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: int, wandb: bool) -> dict[str, object]:
     """One fold on each of so many pretended workers, all at the same time."""
     ray, processes = require_ray(), []
-    with start_ray(workers, 0):
+    with start_ray(workers, 0), ExitStack() as trackers:
         actor = ray.remote(num_cpus=0, max_concurrency=1000)(Pretender)
         processes = [actor.remote() for _ in range(PROCESSES)]
         task = PretendedTask(processes, epochs, workers, state_bytes)
         with RayEngine(Allotment("cpu", 1, 0, 1, workers), torch.device("cpu"), task=task) as engine:
             counts = [Count() for _ in range(workers)]
+            if wandb:
+                infos = [RunInfo("pretended", f"fold{n}", "train", {}, run.places.root / f"wandb{n}") for n in range(workers)]
+                counts = [WandbCount(trackers.enter_context(start(info, "offline"))) for info in infos]
 
             def train(number: int) -> dict:
                 here = replace(run, folder=RunFolder(run.places.run(f"{workers}-{number}")))
@@ -118,7 +140,8 @@ def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: in
             seconds, used = time.monotonic() - started, time.process_time() - used
     whole = sum(count.epochs == list(range(1, epochs + 1)) for count in counts)
     lags = np.concatenate([count.lags for count in counts])
-    return {
+    calls = {"ms a W&B call": round(1e3 * sum(count.seconds for count in counts) / (workers * epochs), 2)} if wandb else {}
+    return calls | {
         "workers": workers,
         "state MB": state_bytes / 1e6,
         "epochs": workers * epochs,
@@ -137,11 +160,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 200, 1000])
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--state-mb", type=float, default=0)
+    parser.add_argument("--wandb", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run, data = make_run(Path(folder))
         for workers in asked.workers:
-            figures = measure(run, data, workers, asked.epochs, int(asked.state_mb * 1e6))
+            figures = measure(run, data, workers, asked.epochs, int(asked.state_mb * 1e6), asked.wandb)
             print(", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
 
 
