@@ -116,8 +116,8 @@ def make_run(folder: Path) -> tuple[Run, FoldData]:
 
 def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: int, wandb: bool) -> dict[str, object]:
     """One fold on each of so many pretended workers, all at the same time."""
-    ray, processes = require_ray(), []
     with start_ray(workers, 0), ExitStack() as trackers:
+        ray = require_ray()
         actor = ray.remote(num_cpus=0, max_concurrency=1000)(Pretender)
         processes = [actor.remote() for _ in range(PROCESSES)]
         task = PretendedTask(processes, epochs, workers, state_bytes)

@@ -1,7 +1,9 @@
 """Ray, started on this machine for one command or joined where it runs, and left as it was found."""
 
 import os
+import secrets
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,7 +44,9 @@ def require_ray() -> Any:
 @contextmanager
 def start_ray(cores: int, gpus: int) -> Iterator[Path]:
     """Run Ray on this machine with so much of it; the folder that it and its workers use, which is removed at the end."""
-    ray, place = require_ray(), tempfile.gettempdir()
+    place = tempfile.gettempdir()
+    _set_token()
+    ray = require_ray()
     base = own_temporary_folder(place if len(place) <= LONGEST_FOLDER else "/tmp")
     with scratch_folder(base, "ray") as folder:
         try:
@@ -53,6 +57,13 @@ def start_ray(cores: int, gpus: int) -> Iterator[Path]:
             yield folder
         finally:
             ray.shutdown()
+
+
+def _set_token() -> None:
+    """Make a token that this command's own Ray demands. Its ports are open on all interfaces, and it runs what it is sent."""
+    # Ray reads them when it is imported.
+    if "ray" not in sys.modules and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextmanager
@@ -71,7 +82,8 @@ def join_ray(address: str) -> Iterator[None]:
         ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"CLUSTER={address}: no Ray cluster can be joined ({reason}); {start}.") from None
+        token = "where it demands a token, set its RAY_AUTH_MODE and RAY_AUTH_TOKEN here, too; else"
+        raise UserError(f"CLUSTER={address}: no Ray cluster can be joined ({reason}); {token} {start}.") from None
     try:
         yield
     finally:
