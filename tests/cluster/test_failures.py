@@ -18,7 +18,9 @@ from tests.train.test_crash import assert_same_bits
 
 KILLS = int(os.environ.get("FOLDMARK_CLUSTER_KILLS", "0"))
 SEED = random.randrange(10**6)
-pytestmark = pytest.mark.skipif(not KILLS, reason="FOLDMARK_CLUSTER_KILLS is not set: these take minutes, and make soak runs them")
+pytestmark = pytest.mark.skipif(
+    not KILLS, reason="FOLDMARK_CLUSTER_KILLS is not set: these take minutes, and make soak runs them"
+)
 SLOW = TINY.replace("train.epochs=60", "train.epochs=400")
 
 

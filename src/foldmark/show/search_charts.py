@@ -52,7 +52,11 @@ def draw_parallel_coordinates(path: Path, axes: Sequence[Axis], lines: Sequence[
                 axis.plot([place - 0.02, place + 0.02], [height, height], color="black", linewidth=0.8)
                 side, align = (8, "left") if place == last else (-6, "right")
                 label = plain_text(text)
-                axis.annotate(label, (place, height), (side, 0), textcoords="offset points", fontsize=8, ha=align, va="center")
+                # Lines would hide what stands on them.
+                ground = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5}
+                axis.annotate(
+                    label, (place, height), (side, 0), textcoords="offset points", fontsize=8, ha=align, va="center", bbox=ground
+                )
         axis.set(xlim=(-0.5, last + 0.5), ylim=(-0.06, 1.06), yticks=[])
         axis.set_xticks(range(len(axes)), [plain_text(one.title).replace(".", ".\n") for one in axes], fontsize=9)
         axis.tick_params(length=0)

@@ -3,7 +3,8 @@
 Values are sampled by a tree-structured Parzen estimator (TPE, Bergstra et al. 2011). Trials are given up by asynchronous
 successive halving (ASHA, Li et al. 2020): after a ninth and a third of a fold's epochs, and so on in further folds, a trial goes
 on where it is among the best third that came so far. Hyperband would divide the trials among several such rules, each with
-samples of its own; a search here has tens of trials, too few for that.
+samples of its own; a search here has tens of trials, too few for that. Optuna's own pruner of this kind notes that it has looked
+at a trial before the trial ends, so a kill between the two would change the search; here the rule follows from the reports alone.
 
 The file is written before a trial is trained and after each of its epochs, so a killed search goes on with the trials that it had
 begun. What is sampled depends on seed, trial, key and the trials that ended, not on what this process did before.
@@ -25,7 +26,7 @@ from foldmark.tune.space import Key, Space
 
 BASE = 0  # the trial of the base config
 STARTUP = 6  # trials that are random, before there is anything to learn from
-REDUCTION = 3  # one trial of so many goes on
+REDUCTION, RUNGS = 3, 20  # one trial of so many goes on, at most so often
 FEWEST = 4  # finished trials that importance is computed of
 
 Outcome = Literal["running", "finished", "pruned", "failed"]
@@ -67,22 +68,22 @@ class Study:
     def __init__(self, path: Path, space: Space, seed: int, epochs: int, *, side_by_side: bool = False) -> None:
         self.optuna, self.path, self.space, self.seed, self.side_by_side = require_optuna(), path, space, seed, side_by_side
         self._lock, self._open = Lock(), dict[int, Any]()
+        first = max(1, epochs // REDUCTION**2)
+        self._rungs = {first * REDUCTION**rung for rung in range(RUNGS)}
         with self._use():
             self._study = self.optuna.create_study(
                 storage=self.optuna.storages.RDBStorage(f"sqlite:///{path}"),
                 study_name="search",
                 load_if_exists=True,
-                pruner=self.optuna.pruners.SuccessiveHalvingPruner(
-                    min_resource=max(1, epochs // REDUCTION**2), reduction_factor=REDUCTION
-                ),
+                pruner=self.optuna.pruners.NopPruner(),
             )
-            if not self._study.trials:
+            if not self._stored():
                 self._study.enqueue_trial({key.name: key.store(key.base) for key in space.keys})
 
     def resume(self) -> list[Trial]:
         """The trials that a killed search had begun, to be trained on."""
         with self._use():
-            running = [trial for trial in self._study.trials if trial.state == self.optuna.trial.TrialState.RUNNING]
+            running = [trial for trial in self._stored() if trial.state == self.optuna.trial.TrialState.RUNNING]
             return [self._take(self.optuna.trial.Trial(self._study, trial._trial_id)) for trial in running]
 
     def ask(self) -> Trial:
@@ -94,11 +95,16 @@ class Study:
         """Note the held-out NME of a running trial at a step; whether to give the trial up. The base is never given up, because
         the others are compared with it."""
         with self._use():
-            trial = self._open[number]
+            curves = {trial.number: trial.intermediate_values for trial in self._stored()}
             # A trial that goes on after a kill does some epochs again.
-            if step not in self._study.trials[number].intermediate_values:
-                trial.report(nme, step)
-            return trial.should_prune() and number != BASE
+            if step not in curves[number]:
+                self._open[number].report(nme, step)
+            others = [curve[step] for other, curve in curves.items() if other != number and step in curve]
+        if number == BASE or step not in self._rungs:
+            return False
+        # As long as fewer than three came so far, the best one goes on.
+        ranked = sorted([*others, nme])
+        return nme > ranked[max(1, len(ranked) // REDUCTION) - 1]
 
     def tell(self, number: int, outcome: Outcome, *, nme: float | None = None, reason: str = "", seconds: float = 0) -> None:
         """A running trial ended."""
@@ -116,7 +122,7 @@ class Study:
         states = self.optuna.trial.TrialState
         names: dict[Any, Outcome] = {states.COMPLETE: "finished", states.PRUNED: "pruned", states.FAIL: "failed"}
         with self._use():
-            stored = [trial for trial in self._study.trials if trial.state != states.WAITING]
+            stored = [trial for trial in self._stored() if trial.state != states.WAITING]
         return [
             Trial(
                 trial.number,
@@ -157,6 +163,9 @@ class Study:
         with self._use():
             evaluator = self.optuna.importance.FanovaImportanceEvaluator(seed=self.seed)
             return dict(self.optuna.importance.get_param_importances(self._study, evaluator=evaluator))
+
+    def _stored(self) -> list[Any]:
+        return self._study.get_trials(deepcopy=False)
 
     def _take(self, trial: Any) -> Trial:
         """Sample the values of a trial that it does not have yet."""
