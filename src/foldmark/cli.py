@@ -95,7 +95,7 @@ NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
 FOLDS = _option(
-    "folds", "Folds to train, such as '0 1'; for tune those that judge, for export or distill one. [default: all]", default=""
+    "folds", "Folds to train, or that judge tune, such as '0 1'; one for export or distill. [default: all]", default=""
 )
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
