@@ -17,7 +17,7 @@ PLANTED = """
 base: synthetic
 folds: [0]
 final_folds: [1]
-trials: 7
+trials: 6
 seed: 3
 keys:
   train.lr: {low: 1.0e-5, high: 1.0e-3, log: true}

@@ -14,7 +14,7 @@ from tests.tune.conftest import PLANTED
 def test_each_trial_is_a_run_of_the_searchs_group_with_its_values_and_outcome(options, optuna, write_search, workplace):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PYTHONPATH": str(SOURCE)}
-    search = write_search(PLANTED.replace("trials: 7", "trials: 2"))
+    search = write_search(PLANTED.replace("trials: 6", "trials: 2"))
     done = run_code(workplace, environment, RUN_COMMANDS, "tune", *options, *search)
     assert (done.returncode, done.stderr) == (0, "")
     runs = {}
@@ -43,7 +43,7 @@ def test_each_trial_is_a_run_of_the_searchs_group_with_its_values_and_outcome(op
 
 def test_two_workers_search_side_by_side(foldmark, options, undisturbed, write_search, workplace):
     pytest.importorskip("ray", reason="Ray is not installed: make .venv/cluster-installed does that")
-    done = foldmark("tune", *options, *write_search(PLANTED.replace("trials: 7", "trials: 3")), "--workers", "2")
+    done = foldmark("tune", *options, *write_search(PLANTED.replace("trials: 6", "trials: 3")), "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert "trials on 2 workers (cpu" in done.stdout
     rows = list(csv.DictReader((workplace / "runs/s/trials.csv").open()))

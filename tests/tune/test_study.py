@@ -58,66 +58,57 @@ def what(study: Study) -> list[tuple]:
     return [(trial.number, trial.values, trial.outcome, trial.nme, trial.curve) for trial in study.trials]
 
 
-def test_the_base_comes_first_and_the_planted_optimum_is_approached(tmp_path, space):
-    study = Study(tmp_path / "study.db", space, 0, EPOCHS)
-    search(study, 30)
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    """A search that nobody disturbed."""
+    space = make_space(Config(), SearchFile.model_validate(SEARCH), "search.yaml")
+    study = Study(tmp_path_factory.mktemp("whole") / "study.db", space, 0, EPOCHS)
+    search(study, 26)
+    return study
+
+
+def test_the_base_comes_first_and_the_planted_optimum_is_approached(study):
     base, best = study.trials[BASE], study.best
-    assert base.values == space.base_values
+    assert base.values == study.space.base_values
     assert base.outcome == "finished"
-    assert best.nme - 5.5 < 0.2 * (base.nme - 5.5)
+    assert best.nme - 5.5 < 0.3 * (base.nme - 5.5)
     assert best.values["model.channels"] == [8, 8]
-    # What depends on nothing explains nothing.
+    # What depends on nothing explains little.
     shares = study.compute_importances()
     assert set(shares) == set(SEARCH["keys"])
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["train.start"] < shares["train.lr"]
 
 
-def test_poor_trials_are_given_up_early_and_the_base_never(tmp_path, space):
-    study = Study(tmp_path / "study.db", space, 0, EPOCHS)
-    search(study, 24)
+def test_poor_trials_are_given_up_early_and_the_base_never(study):
     epochs = [max(trial.curve) for trial in study.trials if trial.outcome == "pruned"]
-    assert len(epochs) > 12
+    assert len(epochs) > 13
     assert set(epochs) <= {1, 3, 9}  # a ninth, a third, all
     assert epochs.count(1) > len(epochs) / 2
     assert study.trials[BASE].outcome == "finished"
-    finished = sorted(trial.nme for trial in study.trials if trial.nme is not None)
-    given_up = sorted(planted(trial.values) for trial in study.trials if trial.outcome == "pruned")
-    assert finished[0] < given_up[0]
+    assert study.best.nme < min(planted(trial.values) for trial in study.trials if trial.outcome == "pruned")
 
 
-def test_every_value_fits_the_config_and_is_short(tmp_path, space):
-    study = Study(tmp_path / "study.db", space, 1, EPOCHS)
-    search(study, 10)
+def test_every_value_fits_the_config_and_is_short(study):
     for trial in study.trials:
-        config = space.make_config(trial.values)
+        config = study.space.make_config(trial.values)
         assert config.train.lr == trial.values["train.lr"]
         assert float(f"{config.train.lr:.4g}") == config.train.lr
         assert isinstance(trial.values["train.batch"], int)
     assert {trial.values["train.start"] for trial in study.trials} == {None, "other"}
 
 
-def test_the_same_seed_gives_the_same_trials_and_another_one_others(tmp_path, space, whole):
-    studies = [Study(tmp_path / f"{index}.db", space, seed, EPOCHS) for index, seed in enumerate((0, 1))]
-    for study in studies:
-        search(study, 11)
-    assert what(studies[0]) == whole
-    assert what(studies[1])[1:] != whole[1:]
+def test_the_same_seed_gives_the_same_trials_and_another_one_others(tmp_path, space, study):
+    same, other = (Study(tmp_path / f"{seed}.db", space, seed, EPOCHS) for seed in (0, 1))
+    search(same, 9)
+    search(other, 3)
+    assert what(same) == what(study)[:9]
+    assert what(other)[1:] != what(study)[1:3]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> list[tuple]:
-    """The trials of a search that nobody disturbed."""
-    study = Study(
-        tmp_path_factory.mktemp("whole") / "study.db", make_space(Config(), SearchFile.model_validate(SEARCH), ""), 0, EPOCHS
-    )
-    search(study, 11)
-    return what(study)
-
-
-@pytest.mark.parametrize(("number", "key"), [(0, 2), (9, 2)])
-def test_killed_while_it_samples_it_goes_on_to_the_same_trials(tmp_path, space, monkeypatch, whole, number, key):
-    """A kill leaves a trial with some of its values. Number 9 is sampled from what was learned."""
+@pytest.mark.parametrize(("number", "key"), [(0, 2), (8, 2)])
+def test_killed_while_it_samples_it_goes_on_to_the_same_trials(tmp_path, space, monkeypatch, study, number, key):
+    """A kill leaves a trial with some of its values. Number 8 is sampled from what was learned."""
     killed = Study(tmp_path / "killed.db", space, 0, EPOCHS)
     search(killed, number)
     make = killed._make_sampler
@@ -131,11 +122,11 @@ def test_killed_while_it_samples_it_goes_on_to_the_same_trials(tmp_path, space, 
     with pytest.raises(KeyboardInterrupt):
         killed.ask()
     again = Study(tmp_path / "killed.db", space, 0, EPOCHS)
-    search(again, 11)
-    assert what(again) == whole
+    search(again, 10)
+    assert what(again) == what(study)[:10]
 
 
-def test_killed_in_an_epoch_the_trial_is_the_same_and_counted_once(tmp_path, space, whole):
+def test_killed_in_an_epoch_the_trial_is_the_same_and_counted_once(tmp_path, space, study):
     """Also where it was to be given up after that epoch."""
     killed = Study(tmp_path / "killed.db", space, 0, EPOCHS)
     search(killed, 5)
@@ -143,8 +134,8 @@ def test_killed_in_an_epoch_the_trial_is_the_same_and_counted_once(tmp_path, spa
     killed.report(trial.number, 1, planted(trial.values) * (2 - 1 / EPOCHS))
     again = Study(tmp_path / "killed.db", space, 0, EPOCHS)
     assert again.resume() == [trial]
-    search(again, 11)
-    assert what(again) == whole
+    search(again, 10)
+    assert what(again) == what(study)[:10]
 
 
 def test_a_failed_trial_is_no_best(tmp_path, space):

@@ -72,7 +72,7 @@ def draw_parallel_coordinates(path: Path, axes: Sequence[Axis], lines: Sequence[
             ("failed", {"color": GREY, "linestyle": ":"}, "failed"),
         ]
         handles = [Line2D([], [], label=label, **look) for kind, look, label in shown if kind in kinds]
-        figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
 
 
 def draw_importances(path: Path, shares: Mapping[str, float]) -> None:

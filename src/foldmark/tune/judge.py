@@ -63,7 +63,7 @@ def explain_gain(searched: Comparison, final: Comparison, trials: int) -> list[s
             *sentences,
             "So all of its gain is explained by the search itself: the lowest of many figures is low by luck, too.",
         ]
-    luck = searched.gain - final.gain
+    luck = round(searched.gain, 2) - round(final.gain, 2)  # of the figures as they are shown
     explained = f"{luck:.2f} of the {searched.gain:.2f}" if luck > 0 else "nothing of it"
     sentences.append(f"So the search itself explains {explained}: the lowest of many figures is low by luck, too.")
     if final.gain_interval[0] <= 0:
