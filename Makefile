@@ -2,7 +2,7 @@
 
 # `make help` lists the variables; PYTHON is a Python 3.11 to 3.14 to make .venv with.
 PYTHON ?= python3
-VARIABLES := CONFIG DATA_ROOT NAME FOLDS SET DEVICE WORKERS CLUSTER WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
+VARIABLES := CONFIG SEARCH DATA_ROOT NAME FOLDS SET DEVICE WORKERS CLUSTER WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
 
 # Commands get the variables from the environment, unexpanded, because the shell would run what is in backticks. NAME counts only
 # on make's own command line: some systems set it to the machine's name.
@@ -15,7 +15,7 @@ $(foreach variable,$(VARIABLES),$(eval unexport $(variable)))
 unexport MAKEFLAGS MFLAGS MAKEOVERRIDES
 
 BIN := .venv/bin
-COMMANDS := data check train compare csv submit checkcsv verify score ledger distill part1 part2 extra report dashboard sync
+COMMANDS := data check train tune compare csv submit checkcsv verify score ledger distill part1 part2 extra report dashboard sync
 OTHERS := help setup photos workspace export demo bench test soak lint lock
 
 .DEFAULT_GOAL := help
@@ -40,7 +40,8 @@ workspace: .venv/workspace-installed
 # Not `export` first: make would take the line for its directive.
 demo export: .venv/export-installed
 # Ray is needed for more than one fold at a time.
-train distill part1 part2 extra: $(if $(value CLUSTER)$(filter-out 1,$(value WORKERS)),.venv/cluster-installed)
+tune: .venv/tune-installed
+train tune distill part1 part2 extra: $(if $(value CLUSTER)$(filter-out 1,$(value WORKERS)),.venv/cluster-installed)
 $(COMMANDS): setup
 $(COMMANDS) photos workspace export demo:
 	@$(BIN)/foldmark $@
@@ -65,7 +66,7 @@ LIST_EXTRA = "$(PYTHON)" -c 'import sys, tomllib; print(*tomllib.load(open("pypr
 lock: ## renew requirements.lock and those of the extras from pyproject.toml (needs uv)
 	@$(LOCK) --extra dev pyproject.toml -o requirements.lock
 	@$(foreach extra,photos workspace,$(call LIST_EXTRA,$(extra)) | $(LOCK) --no-deps - -o requirements-$(extra).lock;)
-	@$(foreach extra,cluster export,$(call LIST_EXTRA,$(extra)) | $(LOCK) -c requirements.lock - -o requirements-$(extra).lock;)
+	@$(foreach extra,cluster export tune,$(call LIST_EXTRA,$(extra)) | $(LOCK) -c requirements.lock - -o requirements-$(extra).lock;)
 
 setup: .venv/installed ## make .venv and install into it, if that is not done
 

@@ -65,28 +65,20 @@ class Pretender:
 
 @dataclass
 class Count(Listener):
-    """Counts what arrives: epochs in order, and the seconds each took from the worker to here."""
+    """Counts what arrives: epochs in order, and the seconds each took from the worker to here; logs what metrics.csv holds of an
+    epoch to a W&B run, and counts the seconds of that."""
 
+    tracker: Tracker
     epochs: list[int] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
+    logging: float = 0.0
 
     def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
         self.epochs.append(row["epoch"])
         self.lags.append(time.time() - row["sent"])
-
-
-class WandbCount(Count):
-    """Counts, and logs what metrics.csv holds of an epoch to a W&B run; the seconds that its calls took."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        super().__init__()
-        self.tracker, self.seconds = tracker, 0.0
-
-    def epoch(self, row: dict, points_px: np.ndarray | None) -> None:
-        super().epoch(row, points_px)
         started = time.perf_counter()
         self.tracker.log(collect_epoch_values(FIGURES | {"epoch": row["epoch"]}), row["epoch"])
-        self.seconds += time.perf_counter() - started
+        self.logging += time.perf_counter() - started
 
 
 class PretendedTask:
@@ -122,10 +114,9 @@ def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: in
         processes = [actor.remote() for _ in range(PROCESSES)]
         task = PretendedTask(processes, epochs, workers, state_bytes)
         with RayEngine(Allotment("cpu", 1, 0, 1, workers), torch.device("cpu"), task=task) as engine:
-            counts = [Count() for _ in range(workers)]
-            if wandb:
-                infos = [RunInfo("pretended", f"fold{n}", "train", {}, run.places.root / f"wandb{n}") for n in range(workers)]
-                counts = [WandbCount(trackers.enter_context(start(info, "offline"))) for info in infos]
+            infos = [RunInfo("pretended", f"fold{n}", "train", {}, run.places.root / f"wandb{n}") for n in range(workers)]
+            mode = "offline" if wandb else "disabled"
+            counts = [Count(trackers.enter_context(start(info, mode))) for info in infos]
 
             def train(number: int) -> dict:
                 here = replace(run, folder=RunFolder(run.places.run(f"{workers}-{number}")))
@@ -140,7 +131,9 @@ def measure(run: Run, data: FoldData, workers: int, epochs: int, state_bytes: in
             seconds, used = time.monotonic() - started, time.process_time() - used
     whole = sum(count.epochs == list(range(1, epochs + 1)) for count in counts)
     lags = np.concatenate([count.lags for count in counts])
-    calls = {"ms a W&B call": round(1e3 * sum(count.seconds for count in counts) / (workers * epochs), 2)} if wandb else {}
+    calls: dict[str, object] = (
+        {"ms a W&B call": round(1e3 * sum(count.logging for count in counts) / (workers * epochs), 2)} if wandb else {}
+    )
     return calls | {
         "workers": workers,
         "state MB": state_bytes / 1e6,

@@ -19,7 +19,7 @@ from foldmark.cli import main
 
 SOURCE = Path(__file__).parent.parent / "src"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["foldmark.commands.train", "foldmark.commands.submission", "foldmark.commands.compare"])
+PROCESSES.set_forkserver_preload(["foldmark.commands.train", "foldmark.commands.submission", "foldmark.commands.experiments"])
 COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
 # Several commands in one process, for `run_code`: RUN_COMMANDS, "train csv", "--name", "a"
 RUN_COMMANDS = """

@@ -55,6 +55,7 @@ COMMANDS = {
     "data": "Fetch, check and unpack the real data sets; resumes an interrupted download.",
     "check": "Check all faces: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong.",
     "train": "Train the folds of an experiment; resumes where it was interrupted.",
+    "tune": "Search config keys: trainings as configs/search.yaml says, the best as a config, in runs/<config>-search.",
     "compare": "Compare all trained experiments on the data set of CONFIG, with intervals; find their best blend.",
     "csv": "Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv.",
     "submit": "Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured.",
@@ -84,6 +85,7 @@ ARGUMENTS = {
     "MODEL": "Config whose layers are printed, such as resnet18.",
 }
 CONFIG = _option("config", "A name in configs/, or a .yaml file. [default: resnet18; on synthetic faces synthetic]")
+SEARCH = _option("search", "Search file for tune: keys, ranges, folds, budget. [default: configs/search.yaml]")
 DATA_ROOT = _option("data_root", "Folder that holds the data sets. [default: data]")
 NAME = _option("name", "Name of the experiment. [default: the config's]")
 SET = _option("set", "Override config keys, such as 'train.epochs=3 crop.size=96'.", multiple=True, type=_Text())
@@ -92,7 +94,7 @@ WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [de
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
-FOLDS = _option("folds", "Folds to train, such as '0 1'; the one for export or distill. [default: all; the first]", default="")
+FOLDS = _option("folds", "Folds to train, such as '0 1'; for export one, for tune those that judge. [default: all]", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
@@ -124,7 +126,8 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "data": ("commands.data:fetch", "data_root sources", (DATA_ROOT, IBUG, TEST_LIST, IMM)),
     "check": ("commands.check:check", "session experiment", EXPERIMENT),
     "train": ("commands.train:train", "session folds experiment", (*EXPERIMENT, FOLDS, *TRAINING)),
-    "compare": ("commands.compare:compare", "session data", (CONFIG, DATA_ROOT, DEVICE)),
+    "tune": ("commands.experiments:tune", "session search variables", (SEARCH, *EXPERIMENT, FOLDS, *TRAINING)),
+    "compare": ("commands.experiments:compare", "session data", (CONFIG, DATA_ROOT, DEVICE)),
     "csv": ("commands.submission:csv", "session experiment", (*EXPERIMENT, *SESSION)),
     "submit": ("commands.submission:submit", "session experiment competition force", (*EXPERIMENT, COMPETITION, FORCE, *SESSION)),
     "checkcsv": ("commands.csv_files:check_csv", "file experiment", (FILE, *EXPERIMENT)),
@@ -140,7 +143,7 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),
-    "model": ("commands.compare:show_model", "session model overrides", (_argument("model"), SET)),
+    "model": ("commands.experiments:show_model", "session model overrides", (_argument("model"), SET)),
     "synthetic": ("commands.data:write_synthetic", "folder train_faces test_faces seed", SYNTHETIC),
     "dashboard": ("commands.wandb_runs:dashboard", "session", ()),
     "sync": ("commands.wandb_runs:sync", "session", ()),

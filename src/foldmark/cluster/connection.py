@@ -35,7 +35,7 @@ def require_ray() -> Any:
         import ray
     except ImportError:
         raise UserError(
-            "WORKERS, CLUSTER: Ray is not installed; `make train` installs it where one of them is set, elsewhere "
+            "WORKERS, CLUSTER: Ray is not installed; `make train` and `make tune` install it where one of them is set, elsewhere "
             "`pip install 'ray>=2.60'` does, or leave both out."
         ) from None
     return ray

@@ -18,7 +18,7 @@ from foldmark.cluster.replay import Replay
 from foldmark.cluster.side_by_side import SideBySide, Stopped
 from foldmark.cluster.task import FoldTask, describe_store, list_fold_files, make_run_task, pack, read_pixels
 from foldmark.core.config import Config
-from foldmark.core.errors import UserError
+from foldmark.core.errors import DivergedError, UserError
 from foldmark.data.crops import CropStore
 from foldmark.models.device import Speed
 from foldmark.runs.run import Run
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MOST_LOSSES = 3  # of workers one after the other, without any progress of their fold between
 BACKPRESSURE = 3  # messages that a worker may be ahead of the head
-KEPT = ("hello", "lacks", "error", "summary")  # of a worker's messages, until its task ends
+KEPT = ("hello", "lacks", "error", "diverged", "summary")  # of a worker's messages, until its task ends
 WAITS_AFTER = 10.0  # seconds
 STOP_LIMIT = 90.0  # seconds for what listeners still have to do
 
@@ -148,7 +148,7 @@ class RayEngine:
             if not {"summary", "error"} & set(told):
                 raise
         if "error" in told:
-            raise UserError(told["error"])
+            raise (DivergedError if told["diverged"] else UserError)(told["error"])
         if "lacks" in told:
             self._send_crops(run)
             return self._follow(run, fold, replay)

@@ -10,7 +10,7 @@ import torch
 from foldmark.cluster.outbox import Outbox
 from foldmark.cluster.scratch import own_temporary_folder, scratch_folder
 from foldmark.cluster.task import FoldTask, RunTask, find_crops, open_task, read_result, unpack
-from foldmark.core.errors import UserError
+from foldmark.core.errors import DivergedError, UserError
 from foldmark.models.device import describe_device, find_problem
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import prepare_fold
@@ -64,7 +64,8 @@ def train(fetch: Fetch) -> Iterator[dict]:
             raise ended["bug"]
         if "error" in ended:
             # So that the state is the one that the sentence speaks of.
-            yield outbox.collect(last=True) | {"error": ended["error"].replace(str(root), str(task.head))}
+            error = ended["error"].replace(str(root), str(task.head))
+            yield outbox.collect(last=True) | {"error": error, "diverged": ended["diverged"]}
             return
         message = outbox.collect()
         message.pop("state", None)
@@ -75,7 +76,7 @@ def _train(run: Run, task: FoldTask, outbox: Outbox, ended: dict) -> None:
     try:
         ended["summary"] = train_fold(run, prepare_fold(run, task.fold), torch.device(task.device), [outbox])
     except UserError as error:
-        ended["error"] = str(error)
+        ended["error"], ended["diverged"] = str(error), isinstance(error, DivergedError)
     except BaseException as error:
         ended["bug"] = error
     finally:

@@ -10,8 +10,7 @@ from foldmark.commands.setup import open_data
 from foldmark.commands.train import FoldJob, train_one
 from foldmark.core.config_file import load_config
 from foldmark.core.files import write_text
-from foldmark.report.part import PARTS, PartResults, Setting, Trained, describe_settings
-from foldmark.report.part_page import write_part_page
+from foldmark.report.part import PARTS, PartResults, Setting, Trained, describe_settings, write_part_page
 from foldmark.report.wandb import Group, list_tags
 from foldmark.runs.experiment import Session
 from foldmark.runs.run import open_run

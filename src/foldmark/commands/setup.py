@@ -1,16 +1,22 @@
 """Parse the user's options: `read_<what>(given)` for each. Synthetic faces are announced here."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from foldmark.core.config import Config, split_overrides
+from foldmark.core.config_file import load_config
 from foldmark.core.errors import UserError
 from foldmark.core.files import expand_user
 from foldmark.data.sets import Data
 from foldmark.runs.experiment import Experiment, Session, Settings, data_set_of, make_experiment
-from foldmark.runs.places import Places
+from foldmark.runs.places import Places, check_name
 from foldmark.show.terminal import say, show_progress
 from foldmark.synthetic.sets import load_data, synthetic_notice
+from foldmark.tune.folder import Search, SearchFolder
+from foldmark.tune.search_file import load_search
+from foldmark.tune.space import make_space
+from foldmark.tune.study import require_optuna
 
 
 def read_session(given: Any) -> Session:
@@ -83,3 +89,21 @@ def open_data(places: Places, root: Path, kind: str) -> Data:
         for line in synthetic_notice(root, data).splitlines():
             say(line)
     return data
+
+
+def read_search(given: Any) -> Search:
+    """The search: its file, the base experiment, which on synthetic faces is the config for these unless one is named, and the
+    space. A wrong key or range is answered before the data is opened."""
+    require_optuna()
+    places, session_folds = read_session(given).places, read_folds(given)
+    path = expand_user(Path(given.search), "SEARCH") if given.search else places.configs / "search.yaml"
+    file = load_search(path, session_folds)
+    settings = Settings(given.config or file.base, given.name or None, read_overrides(given))
+    kind = data_set_of(places, settings)
+    make_space(load_config(settings.config or file.base, places.configs, settings.overrides), file, str(path))
+    data = open_data(places, read_data_root(given), kind)
+    if data.synthetic and not given.config:
+        settings = replace(settings, config=None)
+    experiment = make_experiment(places, settings, data)
+    name = given.name or check_name(f"{experiment.name}-search")
+    return Search(SearchFolder(places.run(name)), file, experiment, make_space(experiment.config, file, str(path)))

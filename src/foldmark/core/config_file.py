@@ -14,7 +14,7 @@ def load_config(name: str, folder: Path, overrides: Sequence[str] = ()) -> Confi
     """The config of that name in the folder of configs (or at that path), with `section.key=value` overrides applied. Raises
     UserError for a file that lists a blend."""
     path = config_path(name, folder)
-    tree = _read_tree(path)
+    tree = _read_settings(path)
     if "blend" in tree:
         raise UserError(f"{path}: is a blend of {tree['blend']}; name one config.")
     return apply_overrides(tree, overrides, str(path))
@@ -23,7 +23,7 @@ def load_config(name: str, folder: Path, overrides: Sequence[str] = ()) -> Confi
 def load_variants(name: str, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Config]:
     """The configs of this file by their names: itself or, where it only holds `blend: [...]`, those that it lists."""
     path = config_path(name, folder)
-    tree = _read_tree(path)
+    tree = _read_settings(path)
     if "blend" not in tree:
         return {path.stem: apply_overrides(tree, overrides, str(path))}
     names = tree["blend"]
@@ -51,7 +51,15 @@ def config_path(name: str, folder: Path) -> Path:
     raise UserError(f"{path}: no such config; {hint}")
 
 
-def _read_tree(path: Path) -> dict:
+def _read_settings(path: Path) -> dict:
+    tree = read_tree(path)
+    if "keys" in tree:
+        raise UserError(f"{path}: is a search, not a config; make tune SEARCH={path} runs it.")
+    return tree
+
+
+def read_tree(path: Path) -> dict:
+    """What a YAML file of sections or settings holds. Raises UserError where it cannot be read."""
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -22,6 +22,7 @@ from foldmark.models.trained import load_model
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
+from foldmark.tune.folder import is_trial
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ def find_variants(places: Places, data: Data) -> list[Variant]:
     variants = []
     for folder in sorted(path.parent for path in places.runs.rglob("config.yaml")):
         run_folder = RunFolder(folder)
-        if not run_folder.finished:
+        # The OOF figures of a search's trials flatter: they chose the best.
+        if not run_folder.finished or is_trial(folder):
             continue
         name = folder.relative_to(places.runs).as_posix()
         try:

@@ -275,7 +275,7 @@ def _keep_identity(run: RunInfo) -> str:
     the dashboard lists ids and, on 80 columns, shows 3 characters of each."""
     path = run.folder / RUN_FILE
     kept = read_identity(path)
-    own = re.sub(r"^fold(?=\d)", "f", run.name.removeprefix(run.experiment).strip("-/"))
+    own = re.sub(r"^([ft])(?:old|rial)(?=\d)", r"\1", run.name.removeprefix(run.experiment).strip("-/"))
     key = kept["id"] if kept else f"{_allowed(f'{own}-{run.experiment}')[:80]}-{secrets.token_hex(3)}"
     about = {name: value for name, value in vars(run).items() if name != "folder"}
     write_text(path, json.dumps({"id": key, **about, "tags": list(run.tags)}, indent=1) + "\n")

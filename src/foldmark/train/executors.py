@@ -53,6 +53,9 @@ class Engine(Protocol):
     def describe(self) -> str:
         """Where folds are trained, in a few words."""
 
+    def room(self) -> int:
+        """How many jobs fit at a time, now."""
+
     def choose_speed(self, run: Run) -> Speed:
         """The way to compute of a run: see `train.speed.choose_speed`."""
 
@@ -73,6 +76,9 @@ class OneProcess:
 
     def describe(self) -> str:
         return str(self.device)
+
+    def room(self) -> int:
+        return 1
 
     def choose_speed(self, run: Run) -> Speed:
         return choose_speed(run, self.device)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from foldmark.core.config import Config
-from foldmark.core.errors import UserError
+from foldmark.core.errors import DivergedError, UserError
 from foldmark.core.files import write_text
 from foldmark.core.metrics import compute_scores
 from foldmark.models.aligner import load_aligner, read_aligner
@@ -186,12 +186,12 @@ class FoldTraining:
         if not is_finite(self.state.averaged):
             raise self._explain_divergence(f"the weights are not finite after {self.progress.epochs_done:.2f} epochs")
 
-    def _explain_divergence(self, what: str) -> UserError:
+    def _explain_divergence(self, what: str) -> DivergedError:
         folder = self.run.fold(self.data.fold)
         steps = self.progress.count_steps(load_latest_checkpoint(folder) or {})
         fix = 'resume at a lower rate with SET="train.lr_factor=0.3"'
         where = f"its checkpoint is of epoch {steps / self.progress.steps_per_epoch:.2f}"
-        return UserError(f"{folder.path}: {what}; {where}: {fix}.")
+        return DivergedError(f"{folder.path}: {what}; {where}: {fix}.")
 
     def get_state(self) -> dict:
         """All that resuming needs."""
