@@ -22,7 +22,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.metrics import region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
 from foldmark.report.wandb import collect_epoch_values
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.show.tracker import RunInfo, start
 from foldmark.show.wandb_file import read_records
 from tests.commandline import COMMAND, RUN_COMMANDS, fork_process, run_code
@@ -347,7 +347,7 @@ import sys, time
 from pathlib import Path
 import foldmark.show.tracker as tracker
 from foldmark.report.wandb import collect_epoch_values
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 tracker.NETWORK_LIMIT = tracker.CALL_LIMIT = 4
 tracker.UPLOAD_LIMIT, tracker.FINISH_LIMIT = 6, 3
 name, *modes = sys.argv[1:]

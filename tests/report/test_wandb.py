@@ -12,7 +12,7 @@ import pytest
 
 from foldmark.core.metrics import face_nme, region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from tests.commandline import RUN_COMMANDS, run_code
 from tests.conftest import REPOSITORY
 from tests.show.test_tracker import SOURCE, records

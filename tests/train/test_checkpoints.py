@@ -7,7 +7,7 @@ import torch
 
 from foldmark.core.errors import UserError
 from foldmark.models.checkpoint import load_checkpoint
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.train import checkpoints
 from foldmark.train.checkpoints import CheckpointWriter
 from foldmark.train.progress import NotFiniteError, Progress

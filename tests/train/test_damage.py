@@ -13,7 +13,7 @@ import torch
 
 from foldmark.core.errors import UserError
 from foldmark.models.checkpoint import load_checkpoint
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from tests.change_run import save_checkpoint
 from tests.conftest import assert_refused
 

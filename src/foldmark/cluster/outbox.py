@@ -6,7 +6,7 @@ from threading import Event, Lock
 import numpy as np
 
 from foldmark.core.config import TrainConfig
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.train.listener import Listener
 
 # Predictions of held-out faces, a megabyte or so, are for pictures: about so many times in a training, as W&B shows them.

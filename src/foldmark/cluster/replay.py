@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from foldmark.core.files import write_bytes
 from foldmark.models.checkpoint import push_checkpoint_bytes
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.train.listener import Listener
 
 
@@ -45,8 +45,9 @@ class Replay:
     def _finish(self, files: dict[str, bytes], summary: dict) -> dict:
         """Write the files of the finished fold, in the order of `train_fold`."""
         folder = self.folder
-        for path in (folder.metrics_file, folder.oof_file):
-            write_bytes(path, files[path.name])
+        for path in folder.results:
+            if path != folder.checkpoint:
+                write_bytes(path, files[path.name])
         push_checkpoint_bytes(folder, files[folder.checkpoint.name])
         for listener in self.listeners:
             listener.end(summary)

@@ -15,9 +15,10 @@ from foldmark.data.crops import Crops, CropStore
 from foldmark.models.checkpoint import load_latest_checkpoint, to_bytes
 from foldmark.models.net import build_model
 from foldmark.models.weights import read_pretrained
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, find_source
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.run_folder import RunFolder
 
 LARGEST = 2**36  # bytes of a checkpoint
 
@@ -119,7 +120,7 @@ def open_task(run_task: RunTask, task: FoldTask, crops: CropStore | Crops, root:
 
 def read_result(fold: FoldFolder) -> dict[str, bytes]:
     """The files of a finished fold by their names."""
-    paths = (fold.metrics_file, fold.oof_file, fold.checkpoint, fold.summary_file)
+    paths = (*fold.results, fold.summary_file)
     return {path.name: read_bytes(path, LARGEST) for path in paths}
 
 

@@ -57,10 +57,10 @@ def read_overrides(given: Any) -> list[str]:
 
 def read_folds(given: Any) -> list[int] | None:
     """The fold numbers in a text such as "0 1"; None for all. Raises UserError for anything else."""
-    try:
-        return [int(fold) for fold in given.folds.replace(",", " ").split()] or None
-    except ValueError:
-        raise UserError(f'FOLDS="{given.folds}": write fold numbers, such as FOLDS="0 1".') from None
+    numbers = given.folds.replace(",", " ").split()
+    if not all(number.isdecimal() for number in numbers):
+        raise UserError(f'FOLDS="{given.folds}": write fold numbers, such as FOLDS="0 1".')
+    return [int(number) for number in numbers] or None
 
 
 def read_data_root(given: Any) -> Path:

@@ -26,8 +26,9 @@ from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.device import pick_device
 from foldmark.report import wandb
 from foldmark.runs.experiment import Experiment, Session
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import open_run, pick_faces
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.run_folder import RunFolder
 from foldmark.show.charts import draw_reliability
 from foldmark.show.terminal import say, say_made, show_progress
 from foldmark.show.tracker import Tracker

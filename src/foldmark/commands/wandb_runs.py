@@ -16,8 +16,9 @@ from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256, is_locked, lock_file, place_folder, write_text
 from foldmark.report.wandb import collect_epoch_values, collect_figures
 from foldmark.runs.experiment import Session
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import FROM_WANDB, Places
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.run_folder import RunFolder
 from foldmark.show.terminal import say
 from foldmark.show.tracker import PROJECT, RUN_FILE, UPLOAD_LIMIT, read_identity
 from foldmark.show.wandb_calls import (

@@ -1,5 +1,6 @@
 """The table of faces: one row per face. The readers in `data` fill it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -67,6 +68,20 @@ class Faces:
             groups=[self.groups[row] for row in rows],
             eye_distances_px=None if self.eye_distances_px is None else self.eye_distances_px[rows],
         )
+
+    def find_rows(self, pictures: Sequence[str], boxes_px: np.ndarray) -> np.ndarray:
+        """The row (m,) of each of these pictures with their boxes (m, 4), in any order. Raises ValueError for one that is not
+        there."""
+        rows_of: dict[tuple, list[int]] = {}
+        for row, key in enumerate(zip(self.pictures, map(tuple, self.boxes_px.tolist()), strict=True)):
+            rows_of.setdefault(key, []).append(row)
+        rows = []
+        for picture, box in zip(pictures, map(tuple, boxes_px.tolist()), strict=True):
+            candidates = rows_of.get((picture, box))
+            if not candidates:
+                raise ValueError(f"{picture} is not in the data set with that box")
+            rows.append(candidates.pop(0))
+        return np.array(rows, dtype=int)
 
     def pick_points(self, points: list[int]) -> "Faces":
         """The faces with only these points of their markup. Raises UserError for points that a flip would lose."""

@@ -28,7 +28,7 @@ from foldmark.ensemble.blend import blend_predictions
 from foldmark.ensemble.calibration import Calibration
 from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.face_cuts import CutFaces, PredictedPoints, cut_faces
-from foldmark.ensemble.fit import find_fit, read_fit
+from foldmark.ensemble.fit import find_fit, find_nets, read_fit
 from foldmark.models.device import pick_device
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.net import PointRegressor
@@ -122,9 +122,10 @@ def load(run: str | Path | Sequence[str | Path], *, device: str = "auto", data_r
     members = []
     for folder, config, weight in zip(folders, configs, fit.weights(folders), strict=True):
         if weight:
-            for fold in folder.finished:
-                require_unchanged(fold, fold.checkpoint)
-            models = [prepare_model(load_model(fold.checkpoint, config, markups[0].count, where)) for fold in folder.finished]
+            nets = find_nets(folder)
+            for net in nets:
+                require_unchanged(net, net.checkpoint)
+            models = [prepare_model(load_model(net.checkpoint, config, markups[0].count, where)) for net in nets]
             members.append(LoadedMember(config, models, weight))
     name = Path(run).name if isinstance(run, str | Path) else "+".join(folder.name for folder in folders)
     return Predictor(name, markups[0], any(folder.synthetic for folder in folders), where, members, fit.read_calibration())

@@ -18,7 +18,7 @@ from foldmark.data.twins import find_twins, join_twins
 from foldmark.ensemble.blend import blend_predictions
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.trained import load_model
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 
 
 @dataclass(frozen=True)

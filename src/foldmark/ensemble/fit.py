@@ -17,6 +17,7 @@ from foldmark.core.files import digest, lock_file, read_record, write_text
 from foldmark.ensemble.blend import blend_oof, blend_predictions
 from foldmark.ensemble.calibration import CUES, LIMITS, NO_LIMIT, SMALLEST, Calibration, calibrate
 from foldmark.ensemble.oof import read_oof, require_same_split
+from foldmark.runs.fold_folder import ALL_FACES, FoldFolder
 from foldmark.runs.run_folder import RunFolder
 
 
@@ -99,20 +100,38 @@ def write_fit(path: Path, folders: Sequence[RunFolder], weights: np.ndarray, fac
         write_text(path, fit_ensemble(folders, weights, faces).model_dump_json(indent=1) + "\n")
 
 
+def lend_fit(source: RunFolder, folder: RunFolder) -> None:
+    """Keep a run's calibration as that of a net which learned all faces in the same way, so has none of its own."""
+    member = FittedMember(run=folder.name, weight=1, folds=_digest_folds(folder))
+    fit = EnsembleFit(members=[member], calibration=read_fit(source.ensemble_file).calibration)
+    write_text(folder.ensemble_file, fit.model_dump_json(indent=1) + "\n")
+
+
 def read_fit(path: Path) -> EnsembleFit:
     """Raises UserError for a file that cannot be read or is damaged."""
     return read_record(path, EnsembleFit, "remove it and run make csv")
 
 
+def find_nets(folder: RunFolder) -> list[FoldFolder]:
+    """The nets of a run that predict together: of its finished folds or, where it has no folds, the one that learned all faces.
+    Raises UserError where there is neither."""
+    alone = folder.fold(ALL_FACES)
+    return [alone] if alone.finished and not folder.finished else folder.require_finished()
+
+
 def find_fit(folders: Sequence[RunFolder], read_faces: Callable[[], Faces | None]) -> EnsembleFit:
     """The kept fit of the blend of these runs or, where none holds for their finished folds, one made now on the faces that they
     learn, read only then. Writes nothing. Raises UserError if there is neither."""
-    for folder in folders:
-        folder.require_finished()
+    learned_all = [folder for folder in folders if not find_nets(folder)[0].holds_out]
     for path in _kept_fits(folders):
         fit = read_fit(path)
         if fit.holds_for(folders):
             return fit
+    for folder in learned_all:
+        problem = (
+            "cannot be blended with others" if len(folders) > 1 else "has no ensemble.json of its own; run make distill again"
+        )
+        raise UserError(f"{folder.path}: its net learned all faces, so it {problem}.")
     faces = read_faces()
     if faces is None:
         raise UserError(
@@ -132,4 +151,4 @@ def _kept_fits(folders: Sequence[RunFolder]) -> list[Path]:
 
 
 def _digest_folds(folder: RunFolder) -> str:
-    return digest([[fold.number, fold.summary] for fold in folder.finished])
+    return digest([[fold.number, fold.summary] for fold in find_nets(folder)])

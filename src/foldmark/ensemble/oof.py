@@ -12,7 +12,8 @@ from foldmark.core.metrics import bootstrap_interval, compute_scores, face_nme, 
 from foldmark.core.prediction import Prediction
 from foldmark.data.folds import read_split
 from foldmark.runs.binding import check_finished, describe_fold
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.fold_folder import FoldFolder
+from foldmark.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from foldmark.models.inference import prepare_model
 from foldmark.models.net import PointRegressor
 from foldmark.models.trained import load_model
 from foldmark.runs.environment import describe_environment
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder
 
 FACES = 200  # that the files are compared on, and that int8 finds its ranges on
 

@@ -13,7 +13,8 @@ from foldmark.core.config import Config, check_config
 from foldmark.core.errors import UserError
 from foldmark.models.net import PointRegressor, build_model
 from foldmark.models.weights import load_source
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.fold_folder import FoldFolder
+from foldmark.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import write_bytes
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import nn
 from foldmark.core.errors import UserError
 from foldmark.models.backbones import Backbone
 from foldmark.models.checkpoint import load_checkpoint
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 
 IMAGENET = "imagenet"
 

@@ -19,9 +19,10 @@ from foldmark.ensemble.blend import Blend, blend_oof
 from foldmark.ensemble.oof import Oof, read_oof
 from foldmark.models.consistency import measure_shift_consistency
 from foldmark.models.trained import load_model
+from foldmark.runs.fold_folder import ALL_FACES
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, open_run
-from foldmark.runs.run_folder import RunFolder
+from foldmark.runs.run_folder import NOTHING_HELD_OUT, RunFolder
 from foldmark.tune.folder import is_trial
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def find_variants(places: Places, data: Data) -> list[Variant]:
         run_folder = RunFolder(folder)
         # The OOF figures of a search's trials flatter: they chose the best.
         if not run_folder.finished or is_trial(folder):
+            if not run_folder.finished and run_folder.fold(ALL_FACES).finished:
+                log.info("not compared: %s: %s", folder, NOTHING_HELD_OUT)
             continue
         name = folder.relative_to(places.runs).as_posix()
         try:

@@ -26,6 +26,8 @@ class FaceSheet(Listener):
         self.run, self.folder = run, run.fold(fold)
 
     def end(self, summary: dict) -> None:
+        if not self.folder.holds_out:
+            return
         rows, prediction = self.folder.read_oof(self.run.faces)
         points_px = prediction.points_px
         nme = face_nme(points_px, self.run.faces.take(rows))

@@ -12,6 +12,7 @@ import torch
 from foldmark.core.config import format_config, list_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
+from foldmark.ensemble.nested import read_nested
 from foldmark.models.trained import load_model
 from foldmark.report.faces import show_held_out_faces, show_own_photos, show_test_faces
 from foldmark.report.numbers import (
@@ -32,6 +33,7 @@ from foldmark.report.results import Results, read_results
 from foldmark.report.training import show_augmentation, show_filters, show_layers, show_samples
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.places import Places
+from foldmark.runs.run_folder import RunFolder
 from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
 from foldmark.show.terminal import say, say_made
 
@@ -103,6 +105,19 @@ def _link_demo(results: Results) -> Section | Missing:
     return Section("Demo page", text, link=Path(os.path.relpath(page, results.folder.path)).as_posix())
 
 
+def _show_distilled(results: Results) -> Section | None:
+    """The nested figures of a net that was distilled from this experiment."""
+    file = RunFolder(results.places.run(f"{results.name}-distilled")).nested_file
+    if not file.is_file():
+        return None
+    nested = read_nested(file)
+    text = (
+        f"make distill judged these nets on {nested.faces} faces of fold {nested.fold}, which none of them has seen; in brackets "
+        f"the 95 % interval. The net to take away: {nested.describe_net()}"
+    )
+    return Section("Distilled net", text, table=[net.row for net in nested.nets])
+
+
 def _samples(results: Results) -> list[Found]:
     run, fold, figures = results.runs[0], results.first_fold, results.folder.figures
     listed = [show_layers(one.config, one.faces.markup.count, one.name) for one in results.runs]
@@ -133,6 +148,7 @@ SECTIONS: list[tuple[str, str, Callable[[Results], Found | Sequence[Found]]]] = 
     ("Variants compared", "compare", describe_variants),
     ("Shift consistency", "compare", describe_consistency),
     ("Ledger", "csv", describe_ledger),
+    ("Distilled net", "distill", _show_distilled),
     ("Demo page", "demo", _link_demo),
 ]
 

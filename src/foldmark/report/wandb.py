@@ -14,9 +14,10 @@ from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
 from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region_nme, format_scores, region_nme
 from foldmark.report.face_sheet import draw_crop
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.run_folder import RunFolder
 from foldmark.show.tracker import Artifact, RunInfo, Tracker, start
 from foldmark.submission.record import Provenance, record_path
 from foldmark.train.listener import Listener
@@ -77,17 +78,24 @@ class WandbListener(Listener):
 
     def end(self, summary: dict) -> None:
         self._show_epochs()
-        rows, prediction = self.folder.read_oof(self.run.faces)
-        points_px = prediction.points_px
-        show_oof(self.tracker, self.run, rows, points_px)
-        figures = {key: summary[key] for key in ("seconds", "parameters")}
-        epoch, nme = self.folder.best_epoch()
-        summarise(self.tracker, points_px, self.run.faces.take(rows), **figures, best_epoch=epoch, best_epoch_nme=nme)
-        figures = {key: summary[key] for key in ("faces", "mae_px", "nme")}
+        if self.folder.holds_out:
+            self._show_figures(summary)
+        figures = {key: summary[key] for key in ("faces", "mae_px", "nme", "learned_faces") if key in summary}
         log_model(self.tracker, self.run.places, self.folder, figures)
-        self.tracker.alert(f"{self.run.name}-{self.folder.path.name} is finished", f"out of fold: {format_scores(summary)}")
+        scores = (
+            f"out of fold: {format_scores(summary)}" if self.folder.holds_out else "it learned all faces, so it has no figure"
+        )
+        self.tracker.alert(f"{self.run.name}-{self.folder.path.name} is finished", scores)
         # Now, because a fold that is marked as finished is not shown again.
         self.tracker.finish()
+
+    def _show_figures(self, summary: dict) -> None:
+        rows, prediction = self.folder.read_oof(self.run.faces)
+        show_oof(self.tracker, self.run, rows, prediction.points_px)
+        figures = {key: summary[key] for key in ("seconds", "parameters")}
+        epoch, nme = self.folder.best_epoch()
+        faces = self.run.faces.take(rows)
+        summarise(self.tracker, prediction.points_px, faces, **figures, best_epoch=epoch, best_epoch_nme=nme)
 
     def _show_epochs(self) -> None:
         """Show the epochs that metrics.csv has and W&B has not."""

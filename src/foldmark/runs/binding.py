@@ -12,7 +12,7 @@ from foldmark.core.config import NOT_PART_OF_A_RUN, Config
 from foldmark.core.errors import UserError
 from foldmark.core.faces import Faces
 from foldmark.core.files import digest, file_sha256
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import ALL_FACES, FoldFolder
 
 # What differs, in words: the first that applies is named, because another fold has another split, and so on.
 DIFFERENCES = {
@@ -21,6 +21,11 @@ DIFFERENCES = {
     "fold": "another fold",
     "split": "another split, so it may have been trained on what is held out here",
 }
+
+
+def find_held_out(folds: np.ndarray, fold: int) -> np.ndarray:
+    """Which faces (n,) a fold holds out, none where it is ALL_FACES; folds: (n,) of each face, -1 for never held out."""
+    return (folds == fold) & (fold != ALL_FACES)
 
 
 def describe_fold(config: Config, faces: Faces, folds: np.ndarray, fold: int) -> dict[str, str | int]:
@@ -37,7 +42,7 @@ def describe_fold(config: Config, faces: Faces, folds: np.ndarray, fold: int) ->
         "config": digest({section: keys for section, keys in settings.items() if keys}),
         "faces": digest([names, *(hashlib.sha256(content).hexdigest() for content in contents)]),
         "fold": fold,
-        "split": digest([names, (folds[order] == fold).tolist()]),
+        "split": digest([names, find_held_out(folds[order], fold).tolist()]),
     }
 
 
@@ -50,7 +55,7 @@ def find_difference(binding: object, expected: Mapping[str, object]) -> str | No
 
 def describe_files(fold: FoldFolder) -> dict[str, str]:
     """The digests of what training wrote into a fold folder, for its summary."""
-    return {path.name: file_sha256(path) for path in (fold.checkpoint, fold.oof_file, fold.metrics_file)}
+    return {path.name: file_sha256(path) for path in fold.results}
 
 
 def is_unchanged(path: Path, summary: Mapping[str, Any]) -> bool:
@@ -67,7 +72,7 @@ def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
     difference = find_difference(summary.get("binding"), expected)
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")
-    require_unchanged(fold, fold.checkpoint, fold.oof_file)
+    require_unchanged(fold, *(path for path in fold.results if path != fold.metrics_file))
 
 
 def require_unchanged(fold: FoldFolder, *paths: Path) -> None:

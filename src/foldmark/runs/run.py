@@ -14,9 +14,11 @@ from foldmark.data.crops import Crops, CropStore, open_store, refuse_damaged
 from foldmark.data.folds import group_faces, make_split, read_split, write_split
 from foldmark.data.lookalikes import inspect_faces
 from foldmark.data.sets import Data
+from foldmark.runs.binding import find_held_out
 from foldmark.runs.environment import describe_environment
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
-from foldmark.runs.run_folder import FoldFolder, RunFolder
+from foldmark.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class Run:
         return self.folder.fold(number)
 
     def held_out_rows(self, fold: int) -> np.ndarray:
-        return np.flatnonzero((self.folds == fold) & self._usable)
+        return np.flatnonzero(find_held_out(self.folds, fold) & self._usable)
 
     def training_rows(self, fold: int) -> np.ndarray:
-        chosen, left_out = (self.folds != fold) & self._usable, self.config.folds.leave_out
+        chosen, left_out = ~find_held_out(self.folds, fold) & self._usable, self.config.folds.leave_out
         return np.flatnonzero(chosen if left_out is None else chosen & (self.folds != left_out))
 
     def select_folds(self, asked: list[int] | None) -> list[int]:
@@ -110,6 +112,12 @@ def find_source(places: Places, config: Config, key: str, faces: Faces, folds: n
     folder = RunFolder(places.source(config.sources[key]))
     if not folder.finished:
         raise UserError(f"{key}: {folder.path} has no finished fold; train it first, with the same DATA_ROOT.")
+    left_out = config.folds.leave_out
+    if left_out is not None and folder.read_config().folds.leave_out != left_out:
+        raise UserError(
+            f"{key}: the models of {folder.path} have seen faces of fold {left_out}, which folds.leave_out keeps unseen; name a "
+            f"run with folds.leave_out={left_out}."
+        )
     if not np.array_equal(read_split(folder.split_file, faces), folds):
         raise UserError(
             f"{key}: {folder.path} has other folds, so its models have seen what this run holds out; "

@@ -15,8 +15,8 @@ from foldmark.ensemble.ensemble import Member, Predicting, predict_ensemble
 from foldmark.models.device import pick_device
 from foldmark.runs.environment import describe_environment
 from foldmark.runs.experiment import Session
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
-from foldmark.runs.run_folder import FoldFolder
 from foldmark.submission.format import Format, pick_format
 from foldmark.submission.record import (
     Circumstances,

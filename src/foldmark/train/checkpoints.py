@@ -12,8 +12,8 @@ from foldmark.core.files import write_text
 from foldmark.models.checkpoint import load_latest_checkpoint, push_checkpoint
 from foldmark.models.device import synchronise
 from foldmark.runs.binding import check_finished, describe_fold, is_unchanged
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import Run
-from foldmark.runs.run_folder import FoldFolder
 
 log = logging.getLogger(__name__)
 

@@ -25,6 +25,11 @@ class FoldData:
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
     face_weight: torch.Tensor  # (n,) weight of a face in the loss, 1 on average over the training faces
 
+    @property
+    def seed(self) -> int:
+        """What tells the random numbers of folds apart: the fold's number, and none below 0."""
+        return self.fold % 2**16
+
     def count_steps(self, batch: int) -> int:
         """The steps of an epoch."""
         return len(self.training_rows) // batch

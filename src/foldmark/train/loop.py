@@ -12,7 +12,7 @@ import torch
 
 from foldmark.core.config import Config
 from foldmark.core.errors import DivergedError, UserError
-from foldmark.core.files import write_text
+from foldmark.core.files import digest, write_text
 from foldmark.core.metrics import compute_scores
 from foldmark.models.aligner import load_aligner, read_aligner
 from foldmark.models.checkpoint import load_latest_checkpoint, push_checkpoint
@@ -21,8 +21,8 @@ from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.net import count_parameters
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import Run, find_source
-from foldmark.runs.run_folder import FoldFolder
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.checkpoints import CheckpointWriter, write_metrics
 from foldmark.train.device_batches import cut_batches
@@ -76,7 +76,8 @@ class FoldTraining:
     def __init__(self, run: Run, data: FoldData, device: torch.device, listeners: Sequence[Listener]) -> None:
         self.run, self.data, self.listeners, train = run, data, listeners, run.config.train
         self.binding = describe_fold(run.config, run.faces, run.folds, data.fold)
-        self.state = new_state(run.config, data.mean_crop, train.seed + data.fold, choose_speed(run, device), device)
+        self.taught = digest(data.points_store.tobytes().hex()) if train.teacher else ""
+        self.state = new_state(run.config, data.mean_crop, train.seed + data.seed, choose_speed(run, device), device)
         steps = data.count_steps(train.batch)
         self.progress = Progress(
             steps, train.epochs, train.batch, lambda step: train.lr_factor * learning_rate(train, step, train.epochs * steps)
@@ -92,6 +93,8 @@ class FoldTraining:
         stored = load_latest_checkpoint(folder)
         if stored:
             difference = find_difference(stored.get("binding"), self.binding)
+            if stored.get("taught", self.taught) != self.taught:
+                difference = "other points of its teachers"
             try:
                 if not difference:
                     state.load_state_dict(stored)
@@ -156,7 +159,7 @@ class FoldTraining:
         scores: dict[str, float] = {}
         points_px = None
         asked = epochs % train.validate_every == 0 and self.progress.can_validate(train.validate_share)
-        if asked or self.progress.done:
+        if (asked or self.progress.done) and len(self.data.held_out_rows):
             self._read()
             self._refuse_ruined_weights()
             config, rows = simplify_prediction(self.run.config), self.data.held_out_rows
@@ -201,11 +204,20 @@ class FoldTraining:
             **self.progress.state_dict(),
             **({"aligner": aligner.state_dict()} if aligner else {}),
             "binding": self.binding,
+            "taught": self.taught,
         }
 
     def predict_held_out(self) -> dict:
-        """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures."""
+        """Predict the held-out faces as the config sets, write these out-of-fold predictions, and return the fold's figures; of a
+        net that learned all faces those of its training alone."""
         run, data, averaged, history = self.run, self.data, self.state.averaged, self.progress.history
+        trained = {
+            "epochs": len(history),
+            "seconds": round(sum(row["seconds"] for row in history), 1),
+            "parameters": count_parameters(averaged),
+        }
+        if not run.fold(data.fold).holds_out:
+            return {"fold": data.fold, "learned_faces": len(data.training_rows), **trained}
         model, rows = prepare_model(averaged), data.held_out_rows
         prediction = predict_points(model, run.store, rows, run.config, run.faces.markup)
         run.fold(data.fold).write_oof(run.faces.take(rows), prediction)
@@ -214,9 +226,7 @@ class FoldTraining:
             "faces": len(rows),
             **score_held_out(prediction.points_px, run, data),
             "in_one_pass": {key: history[-1][key] for key in ("mae_px", "nme")},
-            "epochs": len(history),
-            "seconds": round(sum(row["seconds"] for row in history), 1),
-            "parameters": count_parameters(averaged),
+            **trained,
         }
 
 

@@ -46,7 +46,7 @@ class Plan:
 def plan_order(run: Run, data: FoldData, epoch: int) -> np.ndarray:
     """The rows (steps, batch) of the fold's training faces in the order of this epoch; what fills no batch is left out."""
     batch = run.config.train.batch
-    order = np.random.default_rng([run.config.train.seed, epoch, ORDER, data.fold]).permutation(data.training_rows)
+    order = np.random.default_rng([run.config.train.seed, epoch, ORDER, data.seed]).permutation(data.training_rows)
     return order[: len(order) // batch * batch].reshape(-1, batch)
 
 
