@@ -2,7 +2,7 @@
 
 # `make help` lists the variables; PYTHON is a Python 3.11 to 3.14 to make .venv with.
 PYTHON ?= python3
-VARIABLES := CONFIG SEARCH DATA_ROOT NAME FOLDS SET DEVICE WORKERS CLUSTER WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX
+VARIABLES := CONFIG SEARCH DATA_ROOT NAME FOLDS SET DEVICE WORKERS CLUSTER WANDB NOTES IBUG TEST_LIST IMM COMPETITION FORCE FILE LB PHOTOS BOX UNLABELLED
 
 # Commands get the variables from the environment, unexpanded, because the shell would run what is in backticks. NAME counts only
 # on make's own command line: some systems set it to the machine's name.
@@ -39,6 +39,7 @@ photos: $(if $(value PHOTOS),.venv/photos-installed,setup)
 workspace: .venv/workspace-installed
 # Not `export` first: make would take the line for its directive.
 demo export: .venv/export-installed
+distill: $(if $(value UNLABELLED),.venv/photos-installed)
 # Ray is needed for more than one fold at a time.
 tune: .venv/tune-installed
 train tune distill part1 part2 extra: $(if $(value CLUSTER)$(filter-out 1,$(value WORKERS)),.venv/cluster-installed)

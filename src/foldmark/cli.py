@@ -94,7 +94,8 @@ WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [de
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
-FOLDS = _option("folds", "Folds to train, such as '0 1'; for export one, for tune those that judge. [default: all]", default="")
+FOLDS = _option("folds", "Folds to train, such as '0 1'; for export, distill one, for tune those that judge. [default: all]", default="")
+UNLABELLED = _option("unlabelled", "Folder with pictures without labels, from whose faces distill learns, too.", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
 BOX = _option("box", "Box x,y,w,h of the face in one photo, where none is found.", default="")
@@ -139,7 +140,7 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
-    "distill": ("commands.distill:distill", "session folds experiment", (*EXPERIMENT, FOLDS, *TRAINING)),
+    "distill": ("commands.distill:distill", "session folds experiment unlabelled", (*EXPERIMENT, FOLDS, UNLABELLED, *TRAINING)),
     "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),

@@ -58,7 +58,7 @@ def test_a_file_gives_points_and_deviations_of_torch_for_one_crop_and_for_many(e
     crops = np.random.default_rng(0).integers(0, 256, (7, 1, 32, 32), dtype=np.uint8)
     with torch.inference_mode():
         expected = net_of_run(exported)(torch.from_numpy(crops))
-    net = load_onnx(exported / file).net
+    net = load_onnx(exported / file).nets.net
     for count in (1, 7):
         for given, wanted in zip(net(crops[:count]), expected, strict=True):
             assert np.abs(given - wanted[:count].numpy()).max() <= most

@@ -109,7 +109,7 @@ class RayEngine:
         while True:
             reached = replay.epochs, replay.states
             try:
-                return self._follow(run, data.fold, replay)
+                return self._follow(run, data, replay)
             except self.ray.exceptions.RayTaskError:  # a bug, raised as what it was there
                 raise
             except self.ray.exceptions.RayError as error:
@@ -120,21 +120,23 @@ class RayEngine:
                 log.info(f"{folder.path}: {self.nodes.explain_loss(error)}; it goes on from epoch {len(folder.read_epochs())}.")
                 replay.place("")
 
-    def _follow(self, run: Run, fold: int, replay: Replay) -> dict:
+    def _follow(self, run: Run, data: FoldData, replay: Replay) -> dict:
         """Train a fold on a worker from where it stands; its figures. Raises RayError where the worker is lost."""
-        root = run.places.root
+        root, store = run.places.root, data.store
+        assert isinstance(store, CropStore)
         task = FoldTask(
-            fold,
-            list_fold_files(run, fold, self.allotment.device),
+            data.fold,
+            list_fold_files(run, data.fold, self.allotment.device),
             self.allotment.device,
             self.allotment.threads,
             head=root,
             base=self.base,
             workers=self.room(),
+            data=data if run.config.train.teacher else None,
         )
-        content = {"run": self._send_run(run), "fold": self.ray.put(pack(task))}
-        if self._crops_name(run) in self._sent:
-            content["crops"] = self._send_crops(run)
+        content = {"run": self._send_run(run, store), "fold": self.ray.put(pack(task))}
+        if name_crops(store) in self._sent:
+            content["crops"] = self._send_crops(store)
         told: dict[str, Any] = {}
         try:
             with closing(self._ask("train", content)) as messages:
@@ -150,8 +152,8 @@ class RayEngine:
         if "error" in told:
             raise (DivergedError if told["diverged"] else UserError)(told["error"])
         if "lacks" in told:
-            self._send_crops(run)
-            return self._follow(run, fold, replay)
+            self._send_crops(store)
+            return self._follow(run, data, replay)
         return told["summary"]
 
     def _answer(self, kind: str, content: dict[str, Any]) -> dict:
@@ -220,23 +222,19 @@ class RayEngine:
             if not ended:
                 self.ray.cancel(generator, force=True)
 
-    def _send_run(self, run: Run) -> Any:
-        assert isinstance(run.store, CropStore)
-        store = run.store
+    def _send_run(self, run: Run, store: CropStore) -> Any:
         info = self._once(f"digest of {store.file}", lambda: describe_store(store))
         return self._once(f"run {run.name}", lambda: self.ray.put(pack(make_run_task(run, info))))
 
-    def _send_crops(self, run: Run) -> Any:
-        assert isinstance(run.store, CropStore)
-        store = run.store
-        return self._once(self._crops_name(run), lambda: self.ray.put(read_pixels(store)))
-
-    def _crops_name(self, run: Run) -> str:
-        assert isinstance(run.store, CropStore)
-        return f"crops {run.store.file}"
+    def _send_crops(self, store: CropStore) -> Any:
+        return self._once(name_crops(store), lambda: self.ray.put(read_pixels(store)))
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:
             if name not in self._sent:
                 self._sent[name] = make()
             return self._sent[name]
+
+
+def name_crops(store: CropStore) -> str:
+    return f"crops {store.file}"

@@ -19,6 +19,7 @@ from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
 from foldmark.runs.run import Run, find_source
 from foldmark.runs.run_folder import RunFolder
+from foldmark.train.fold_data import FoldData
 
 LARGEST = 2**36  # bytes of a checkpoint
 
@@ -51,7 +52,8 @@ class FoldTask:
     """A fold to train, or to go on with.
 
     threads: of the processor. head: the root of the head's project, which errors name. base: where the worker makes its scratch
-    folder; None: in the machine's folder for temporary files. workers: how many train for this head.
+    folder; None: in the machine's folder for temporary files. workers: how many train for this head. data: of a fold that learns
+    from teachers, whose runs are at the head alone, without its crops.
     """
 
     fold: int
@@ -61,6 +63,7 @@ class FoldTask:
     head: Path
     base: Path | None
     workers: int
+    data: FoldData | None = None
 
 
 def describe_store(store: CropStore) -> StoreInfo:

@@ -1,6 +1,7 @@
 """The tasks of a worker: it trains in a scratch folder of its own and gives messages, which the head takes. Without Ray."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -74,7 +75,8 @@ def train(fetch: Fetch) -> Iterator[dict]:
 
 def _train(run: Run, task: FoldTask, outbox: Outbox, ended: dict) -> None:
     try:
-        ended["summary"] = train_fold(run, prepare_fold(run, task.fold), torch.device(task.device), [outbox])
+        data = replace(task.data, store=run.store) if task.data else prepare_fold(run, task.fold)
+        ended["summary"] = train_fold(run, data, torch.device(task.device), [outbox])
     except UserError as error:
         ended["error"], ended["diverged"] = str(error), isinstance(error, DivergedError)
     except BaseException as error:

@@ -6,6 +6,8 @@ runs/<name>-distilled<f>   fold f of a net that learns the truth and these teach
 runs/<name>-distilled      the net that learns all faces: the truth and the out-of-fold points of the experiment's own folds
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from foldmark.cluster.choice import open_engine
@@ -16,6 +18,7 @@ from foldmark.core.metrics import face_nme
 from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import lend_fit, write_fit
 from foldmark.ensemble.nested import JudgedNet, NestedFigures
+from foldmark.ensemble.unlabelled import teach_unlabelled
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.trained import load_model
 from foldmark.runs.experiment import Experiment, Session
@@ -30,12 +33,13 @@ from foldmark.train.state import check_names
 LEAST_FOLDS = 3  # one is judged, and of those that are left each teacher holds out another one
 
 
-def distill(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
-    """Measure a distilled net on the asked fold, else on the first, and train the one to take away. Resumes where it was
-    interrupted. Raises UserError for an experiment whose folds are not all finished."""
+def distill(session: Session, experiment: Experiment, folds: list[int] | None, unlabelled: Path | None) -> None:
+    """Measure a distilled net on the asked fold, else on the first, and train the one to take away. unlabelled: pictures whose
+    faces are learned, too. Resumes where it was interrupted. Raises UserError for an experiment whose folds are not all
+    finished."""
     plain, fold = open_plain(session, experiment, folds)
     with open_engine(session) as engine:
-        distillation = Distillation(session, experiment, engine, plain)
+        distillation = Distillation(session, experiment, engine, plain, unlabelled)
         learner, figures = distillation.measure(fold)
         net = distillation.train_on_all(learner, figures)
     say_made(net.fold(ALL_FACES).path, f"make export NAME={plain.name}, or make demo NAME={plain.name}: both take this net")
@@ -45,8 +49,8 @@ def open_plain(session: Session, experiment: Experiment, folds: list[int] | None
     """The experiment itself, and the fold to measure on. Raises UserError where they do not do for distillation."""
     name, config = experiment.name, experiment.config
     check_names(config)
-    if config.train.teacher or config.folds.leave_out is not None:
-        raise UserError("train.teacher, folds.leave_out: make distill sets them itself; leave them out.")
+    if config.train.teacher or config.train.unlabelled or config.folds.leave_out is not None:
+        raise UserError("train.teacher, train.unlabelled, folds.leave_out: make distill sets them itself; leave them out.")
     for key, source in config.sources.items():
         raise UserError(
             f"{key}: the nets of {source} have seen the faces that a distilled net is judged on; distil an experiment that takes "
@@ -86,10 +90,10 @@ def change_config(config: Config, changes: dict[str, dict]) -> Config:
 
 
 class Distillation:
-    """The trainings of a distillation. plain: the run of the experiment, whose nets teach."""
+    """The trainings of a distillation. plain: the run of the experiment, whose nets teach. unlabelled: a folder of pictures."""
 
-    def __init__(self, session: Session, experiment: Experiment, engine: Engine, plain: Run) -> None:
-        self.session, self.experiment, self.engine, self.plain = session, experiment, engine, plain
+    def __init__(self, session: Session, experiment: Experiment, engine: Engine, plain: Run, unlabelled: Path | None) -> None:
+        self.session, self.experiment, self.engine, self.plain, self.unlabelled = session, experiment, engine, plain, unlabelled
 
     def measure(self, fold: int) -> tuple[Run, NestedFigures]:
         """Train what a distilled net is judged with on a fold, print the figures, and give them with its run."""
@@ -97,9 +101,9 @@ class Distillation:
         say(f"nested: nets that do not see fold {fold} teach one that does not see it either, and both are judged on it.")
         without = change_config(plain.config, {"folds": {**split, "leave_out": fold}})
         teachers = self.train(f"{plain.name}-teachers{fold}", without, None)
+        write_fit(teachers.folder.ensemble_file, [teachers.folder], np.ones(1), teachers.faces)
         learner = self.train(f"{plain.name}-distilled{fold}", self.learn_from(teachers), [fold])
-        for run in (teachers, learner):
-            write_fit(run.folder.ensemble_file, [run.folder], np.ones(1), run.faces)
+        write_fit(learner.folder.ensemble_file, [learner.folder], np.ones(1), learner.faces)
         rows = plain.held_out_rows(fold)
         faces = plain.faces.take(rows)
         points_px = {
@@ -125,8 +129,12 @@ class Distillation:
 
     def learn_from(self, teachers: Run) -> Config:
         """The config of a net that learns from the nets of a run."""
+        learned: dict = {"teacher": [teachers.name]}
+        if self.unlabelled:
+            file = teach_unlabelled(teachers, self.unlabelled, self.experiment.data, show_progress)
+            learned["unlabelled"] = self.session.places.relative(file)
         split = {"file": self.plain.folder.split_file}
-        return change_config(self.experiment.config, {"folds": split, "train": {"teacher": [teachers.name]}})
+        return change_config(self.experiment.config, {"folds": split, "train": learned})
 
     def train(self, name: str, config: Config, folds: list[int] | None) -> Run:
         """A run, trained from where it stands."""

@@ -63,6 +63,11 @@ def read_folds(given: Any) -> list[int] | None:
     return [int(number) for number in numbers] or None
 
 
+def read_unlabelled(given: Any) -> Path | None:
+    """The folder of unlabelled pictures, None where none is named."""
+    return expand_user(Path(given.unlabelled), "UNLABELLED") if given.unlabelled else None
+
+
 def read_data_root(given: Any) -> Path:
     """The folder of the data sets."""
     return expand_user(Path(given.data_root), "DATA_ROOT") if given.data_root else read_session(given).places.data

@@ -123,6 +123,8 @@ class TrainConfig(Section):
     # what a fold holds out.
     teacher: list[str] | None = Field(None, min_length=1)
     teacher_share: Share = 0.5  # of the teachers' points in what is learned; the rest is the truth
+    # Faces without labels that are learned, too: a file in cache/ that make distill UNLABELLED=folder writes.
+    unlabelled: str | None = None
     large_faces: Share = 0.0  # weight of a face by its size: 0 all alike, as NME counts them; 1 by pixels, as MAE does
     ema: float = Field(0.99, ge=0, lt=1)  # decay a step; 0: none
     mean_face: bool = True  # start from the mean face instead of from zero

@@ -180,6 +180,15 @@ def warp(store_crop: np.ndarray, store_to_crop: np.ndarray, size: tuple[int, int
     return cv2.warpAffine(store_crop, store_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def find_other_crop(store_size: tuple[int, int], crop: CropConfig, other: CropConfig) -> tuple[np.ndarray, float]:
+    """Where another config cuts the same box: store crop to that crop (2, 3), and how many of its pixels one of this config's is.
+    store_size: of the store of `crop`. Both cut squares."""
+    scale = crop.enlargement / other.enlargement * other.size[0] / crop.size[0]
+    down = (crop.down - other.down) / other.enlargement * other.size[1]
+    to_other = geometry.similarity(crop.size, other.size, scale=scale, shift=(0, down))
+    return geometry.compose(to_other, geometry.centre_affine(store_size, crop.size)), scale
+
+
 def cut_crops(picture: np.ndarray, boxes_px: np.ndarray, config: CropConfig) -> Crops:
     """The store crops of the faces in these boxes (n, 4) of one grey picture (height, width) uint8, as a store on disk would
     hold them. Raises ValueError for a box that does not fit the picture."""

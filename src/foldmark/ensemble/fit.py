@@ -72,8 +72,8 @@ class EnsembleFit(BaseModel):
         """Whether it was fitted for these run folders as they are now."""
         if len(folders) == len(self.members) == 1:
             # A run folder may be renamed and copied.
-            return self.members[0].folds == _digest_folds(folders[0])
-        return {member.run: member.folds for member in self.members} == {folder.name: _digest_folds(folder) for folder in folders}
+            return self.members[0].folds == digest_folds(folders[0])
+        return {member.run: member.folds for member in self.members} == {folder.name: digest_folds(folder) for folder in folders}
 
 
 def fit_ensemble(folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces) -> EnsembleFit:
@@ -87,7 +87,7 @@ def fit_ensemble(folders: Sequence[RunFolder], weights: np.ndarray, faces: Faces
     fitted = calibrate(blend_predictions([part.prediction for part in parts], weights), parts[0].faces)
     return EnsembleFit(
         members=[
-            FittedMember(run=folder.name, weight=weight, folds=_digest_folds(folder))
+            FittedMember(run=folder.name, weight=weight, folds=digest_folds(folder))
             for folder, weight in zip(folders, weights.tolist(), strict=True)
         ],
         calibration=FittedCalibration(**{name: values.tolist() for name, values in vars(fitted).items()}),
@@ -102,7 +102,7 @@ def write_fit(path: Path, folders: Sequence[RunFolder], weights: np.ndarray, fac
 
 def lend_fit(source: RunFolder, folder: RunFolder) -> None:
     """Keep a run's calibration as that of a net which learned all faces in the same way, so has none of its own."""
-    member = FittedMember(run=folder.name, weight=1, folds=_digest_folds(folder))
+    member = FittedMember(run=folder.name, weight=1, folds=digest_folds(folder))
     fit = EnsembleFit(members=[member], calibration=read_fit(source.ensemble_file).calibration)
     write_text(folder.ensemble_file, fit.model_dump_json(indent=1) + "\n")
 
@@ -150,5 +150,6 @@ def _kept_fits(folders: Sequence[RunFolder]) -> list[Path]:
     return [folder.ensemble_file for folder in beside if folder.ensemble_file.is_file()]
 
 
-def _digest_folds(folder: RunFolder) -> str:
+def digest_folds(folder: RunFolder) -> str:
+    """Of the nets of a run, by the figures of their folds."""
     return digest([[fold.number, fold.summary] for fold in find_nets(folder)])

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 
 from foldmark.core.errors import UserError
-from foldmark.export.facts import INPUT, KEY, OUTPUTS, Facts
-from foldmark.export.graph import ExportedNet
+from foldmark.export.facts import ALIGNER_KEY, INPUT, KEY, OUTPUTS, Facts
+from foldmark.export.graph import ExportedAligner, ExportedNet
 
 # Where a net has more convs than this, its first and its last stay in floats: they are few operations, and the most sensitive.
 FEW_CONVS = 4
@@ -33,14 +34,14 @@ def require_packages() -> None:
         ) from None
 
 
-def to_onnx(net: ExportedNet, size: tuple[int, int]) -> Any:
+def to_onnx(net: ExportedNet | ExportedAligner, size: tuple[int, int], outputs: Sequence[str] = OUTPUTS) -> Any:
     """The net as an ONNX model that takes any number of crops of a size (width, height)."""
     # An example of one crop would fix their number at one.
     example = torch.zeros(2, 1, size[1], size[0], dtype=torch.uint8)
     with _quiet():
         program = torch.export.export(net, (example,), dynamic_shapes={INPUT: {0: torch.export.Dim("n", min=1, max=4096)}})
         exported = torch.onnx.export(
-            program, dynamo=True, external_data=False, input_names=[INPUT], output_names=list(OUTPUTS), verbose=False
+            program, dynamo=True, external_data=False, input_names=[INPUT], output_names=list(outputs), verbose=False
         )
     return strip(cast(torch.onnx.ONNXProgram, exported).model_proto)
 
@@ -87,11 +88,12 @@ def quantise(model: Any, crops: np.ndarray) -> Any:
         return onnx.load(path)
 
 
-def write_facts(model: Any, facts: Facts) -> bytes:
-    """The model as the bytes of a file that holds these facts."""
+def write_facts(model: Any, facts: Facts, aligner: bytes | None) -> bytes:
+    """The model as the bytes of a file that holds these facts, and the model of an aligner."""
     import onnx
 
-    onnx.helper.set_model_props(model, {KEY: facts.model_dump_json(), "terms": facts.terms})
+    placed = {} if aligner is None else {ALIGNER_KEY: b64encode(aligner).decode()}
+    onnx.helper.set_model_props(model, {KEY: facts.model_dump_json(), "terms": facts.terms, **placed})
     model.producer_name, model.producer_version = "foldmark", facts.versions["foldmark"] or ""
     return model.SerializeToString()
 

@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from foldmark.core.config import CropConfig
 from foldmark.core.markup import Markup
 
-KEY = "foldmark"  # of the metadata that holds the facts as JSON
+# Of the metadata: the facts as JSON, and the aligner as an ONNX model of its own in base64.
+KEY, ALIGNER_KEY = "foldmark", "aligner"
 Precision = Literal["fp32", "int8"]
 Figures = dict[str, float]
 INPUT, OUTPUTS = "crops", ("points_crop", "std_crop", "unlike")
+ALIGNER_OUTPUTS = OUTPUTS[:1]
 
 
 class MarkupFacts(BaseModel):
@@ -39,8 +41,9 @@ class MarkupFacts(BaseModel):
 
 class Facts(BaseModel):
     """name: of the experiment. net: which of its nets this is. looks: how often a face is looked at; after each look but the last
-    it is cut anew, aligned to mean_points_crop (k, 2) in crop pixels. terms: those of the data that it learned from. figures:
-    measured ones by what they are. checkpoint: sha256 of the file that the net was taken from."""
+    it is cut anew, aligned to mean_points_crop (k, 2) in crop pixels. aligner: where the file holds one, the crop that it sees;
+    it is asked before the first look, whose crop is aligned to its points. terms: those of the data that it learned from.
+    figures: measured ones by what they are. checkpoint: sha256 of the file that the net was taken from."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -50,6 +53,7 @@ class Facts(BaseModel):
     precision: Precision
     crop: CropConfig
     looks: int = Field(ge=1, le=10)
+    aligner: CropConfig | None = None
     mean_points_crop: list[tuple[float, float]]
     markup: MarkupFacts
     synthetic_faces: bool

@@ -3,11 +3,28 @@
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 from foldmark.core.config import Config
 from foldmark.core.markup import Markup
 from foldmark.ensemble.calibration import SMALLEST, Calibration
 from foldmark.models.net import PointRegressor
+
+
+class ExportedAligner(nn.Module):
+    """forward takes crops uint8 (n, 1, height, width), so many times larger than those of the aligner, and gives points_crop
+    float32 (n, k, 2) in their pixels."""
+
+    def __init__(self, net: PointRegressor, times: int) -> None:
+        super().__init__()
+        self.net, self.times = net, times
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        if self.times == 1:
+            return self.net(crops)
+        # Grey levels are whole, as those of a crop in memory.
+        points = self.net(avg_pool2d(crops.float(), self.times).round())
+        return (points + 0.5) * self.times - 0.5
 
 
 class ExportedNet(nn.Module):

@@ -11,9 +11,9 @@ from foldmark.core.files import atomic_path
 from foldmark.core.metrics import face_nme
 from foldmark.core.progress import Progress, no_progress
 from foldmark.export import convert
-from foldmark.export.facts import Facts, Figures, Precision
-from foldmark.export.looks import Net, look, predict_faces
-from foldmark.export.predictor import make_net, open_session
+from foldmark.export.facts import ALIGNER_OUTPUTS, Facts, Figures, Precision
+from foldmark.export.looks import Nets, look, place_crops, predict_faces
+from foldmark.export.predictor import load_onnx
 from foldmark.export.source import Source
 
 MOST_DIFFERENCE = 0.01  # crop pixels between onnxruntime and torch, of points and standard deviations in floats
@@ -25,32 +25,37 @@ def export_net(source: Source, paths: dict[Precision, Path], progress: Progress 
     neither, where a file does not give what torch gives."""
     convert.require_packages()
     with progress("exporting", 5) as done, atomic_path(paths["fp32"]) as fp32, atomic_path(paths["int8"]) as int8:
-        in_torch = measure(source, source.run_torch)
+        in_torch = measure(source, source.in_torch)
         done(1)
-        model = convert.to_onnx(source.net, source.run.config.crop.size)
+        model, aligner = convert.to_onnx(source.net, source.run.config.crop.size), None
+        if source.aligner and source.aligner_crop:
+            # In floats in both files: it is small.
+            aligner = convert.to_onnx(source.aligner, source.aligner_crop.size, ALIGNER_OUTPUTS).SerializeToString()
         done(2)
-        floats = _write(source, "fp32", model, fp32, lambda net: compare_floats(source, net, in_torch))
+        floats = _write(source, "fp32", (model, aligner), fp32, lambda nets: compare_floats(source, nets, in_torch))
         done(3)
         model = convert.quantise(model, source.range_crops)
         done(4)
-        integers = _write(source, "int8", model, int8, lambda net: compare_integers(source, net, in_torch))
+        integers = _write(source, "int8", (model, aligner), int8, lambda nets: compare_integers(source, nets, in_torch))
         done(5)
     return {"fp32": floats, "int8": integers}
 
 
-def _write(source: Source, precision: Precision, model: object, path: Path, compare: Callable[[Net], Figures]) -> Facts:
-    path.write_bytes(convert.write_facts(model, source.describe(precision, {})))
-    facts = source.describe(precision, compare(make_net(open_session(path))))
-    path.write_bytes(convert.write_facts(model, facts))
+def _write(
+    source: Source, precision: Precision, models: tuple[object, bytes | None], path: Path, compare: Callable[[Nets], Figures]
+) -> Facts:
+    path.write_bytes(convert.write_facts(models[0], source.describe(precision, {}), models[1]))
+    facts = source.describe(precision, source.choose_figures(compare(load_onnx(path).nets)))
+    path.write_bytes(convert.write_facts(models[0], facts, models[1]))
     return facts
 
 
-def measure(source: Source, net: Net) -> Figures:
-    """The figures of a net on the faces to compare on: NME in percent, and the root mean square of error over standard deviation,
-    which is 1 where that is right."""
+def measure(source: Source, nets: Nets) -> Figures:
+    """The figures of a file's nets on the faces to compare on: NME in percent, and the root mean square of error over standard
+    deviation, which is 1 where that is right."""
     run, rows = source.run, source.test_rows
     faces = run.faces.take(rows)
-    found = predict_faces(net, source.describe("fp32", {}), run.store, rows)
+    found = predict_faces(nets, source.describe("fp32", {}), run.store, rows)
     errors = (found.points_px - faces.points_px) / found.std_px[..., None]
     return {
         "faces": len(rows),
@@ -59,25 +64,29 @@ def measure(source: Source, net: Net) -> Figures:
     }
 
 
-def compare_floats(source: Source, net: Net, in_torch: Figures) -> Figures:
-    """The figures of the net in floats. Raises UserError where it gives others than torch."""
+def compare_floats(source: Source, nets: Nets, in_torch: Figures) -> Figures:
+    """The figures of the nets in floats. Raises UserError where they give others than torch."""
     run, facts, rows = source.run, source.describe("fp32", {}), source.test_rows
-    cuts = np.repeat(geometry.centre_affine(run.store.size, run.config.crop.size)[None], len(rows), axis=0)
-    # Points and standard deviations; a face at the limit may fall to either side of it.
-    pairs = zip(*(look(one, facts, run.store, rows, cuts)[:2] for one in (net, source.run_torch)), strict=True)
-    difference = max(float(np.abs(ours - expected).max()) for ours, expected in pairs)
+    # Where the aligner puts the corners of a crop, and from the same crops points and standard deviations; a face at the limit of
+    # what is unlike may fall to either side of it.
+    ours, theirs = (place_crops(one.aligner, facts, run.store, rows) for one in (nets, source.in_torch))
+    side = facts.crop.size[0] - 1
+    corners = geometry.apply(geometry.invert(theirs), np.array([[0, 0], [side, 0], [0, side], [side, side]]))
+    pairs = [(geometry.apply(ours, corners), geometry.apply(theirs, corners))]
+    pairs += zip(*(look(one.net, facts, run.store, rows, theirs)[:2] for one in (nets, source.in_torch)), strict=True)
+    difference = max(float(np.abs(one - expected).max()) for one, expected in pairs)
     # Written so that what is not a number is refused, too.
     if not difference <= MOST_DIFFERENCE:
         raise UserError(
             f"{source.fold.path}: its ONNX model gives points up to {difference:.3g} crop pixels from torch's, more than "
             f"{MOST_DIFFERENCE}, so nothing was written; install the versions in requirements-export.lock."
         )
-    return {**measure(source, net), "nme_percent_in_torch": in_torch["nme_percent"], "largest_difference_px": difference}
+    return {**measure(source, nets), "nme_percent_in_torch": in_torch["nme_percent"], "largest_difference_px": difference}
 
 
-def compare_integers(source: Source, net: Net, in_torch: Figures) -> Figures:
+def compare_integers(source: Source, nets: Nets, in_torch: Figures) -> Figures:
     """The figures of the net in int8. Raises UserError where it loses too much."""
-    figures = measure(source, net)
+    figures = measure(source, nets)
     loss = figures["nme_percent"] - in_torch["nme_percent"]
     if not loss <= MOST_LOSS:
         raise UserError(

@@ -14,7 +14,7 @@ from foldmark.core.config import Config
 from foldmark.core.errors import UserError
 from foldmark.core.markup import Markup
 from foldmark.core.prediction import Prediction
-from foldmark.data.crops import Crops, CropStore, warp
+from foldmark.data.crops import Crops, CropStore, find_other_crop, warp
 from foldmark.models.backbones import Backbone
 from foldmark.models.blur import BlurPool
 from foldmark.models.net import PointRegressor
@@ -78,17 +78,19 @@ def predict_points(
 def place_crops(model: PointRegressor, store: CropStore | Crops, rows: np.ndarray, config: Config, markup: Markup) -> np.ndarray:
     """Where a model first looks for these rows (n,) of the store, as affines `store_to_crop` (n, 2, 3): as its aligner says, or
     at the crop about the box."""
-    crop, centre = config.crop, geometry.centre_affine(store.size, config.crop.size)
+    crop = config.crop
     if model.aligner is None:
-        return np.repeat(centre[None], len(rows), axis=0)
+        return np.repeat(geometry.centre_affine(store.size, crop.size)[None], len(rows), axis=0)
     own = model.aligner.config
-    # The aligner's crop about the same box, from this crop.
-    scale = crop.enlargement / own.crop.enlargement * own.crop.size[0] / crop.size[0]
-    down = (crop.down - own.crop.down) / own.crop.enlargement * own.crop.size[1]
-    cut = geometry.compose(geometry.similarity(crop.size, own.crop.size, scale=scale, shift=(0, down)), centre)
-    predictor = CropPredictor(model.aligner.model, store, own, markup, oversample=max(1, round(1 / scale)))
+    cut, scale = find_other_crop(store.size, crop, own.crop)
+    predictor = CropPredictor(model.aligner.model, store, own, markup, oversample=count_oversampling(scale))
     points_store = predictor.predict(rows, np.repeat(cut[None], len(rows), axis=0)[None])[0]
     return geometry.align(points_store, model.mean_points_crop.cpu().double().numpy())
+
+
+def count_oversampling(scale: float) -> int:
+    """How many times larger crops are cut, and averaged down, that show so much less (scale) than the store's."""
+    return max(1, round(1 / scale))
 
 
 def tta_shifts(shift_crop: float) -> list[tuple[float, float]]:

@@ -42,12 +42,12 @@ class TrainingFaces:
         return self._planned[1]
 
     def __len__(self) -> int:
-        return len(self.run.store)
+        return len(self.data.store)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         row, epoch = item
         plan = self.plan(epoch)
-        crop = warp(self.run.store[row], plan.store_to_crop[row], self.run.config.crop.size)
+        crop = warp(self.data.store[row], plan.store_to_crop[row], self.run.config.crop.size)
         crop = self.photometric.apply(crop, plan.photometric, row)
         return torch.from_numpy(np.ascontiguousarray(crop))[None], torch.from_numpy(plan.points_crop[row]), row
 

@@ -84,10 +84,10 @@ def cut_batches(
     size, train = run.config.crop.size, run.config.train
     # The next epoch's plan and the next chunk are made while the device works.
     with ThreadPoolExecutor(2) as background:
-        store = StoreOnDevice(run.store, device, chunk_bytes, background)
+        store = StoreOnDevice(data.store, device, chunk_bytes, background)
         planned = background.submit(plan_epoch, run, data, first_step // data.count_steps(train.batch))
         for epoch, order in plan_orders(run, data, first_step):
-            plan = put_plan(planned.result(), run.store.size, size, device)
+            plan = put_plan(planned.result(), data.store.size, size, device)
             if epoch + 1 < train.epochs:
                 planned = background.submit(plan_epoch, run, data, epoch + 1)
             for crops, indices, rows in store.chunks(order):

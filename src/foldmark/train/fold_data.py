@@ -7,19 +7,24 @@ import torch
 
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
+from foldmark.data.crops import Crops, CropStore
 from foldmark.data.folds import read_split
 from foldmark.runs.binding import check_finished, describe_fold
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
+from foldmark.train.unlabelled import read_unlabelled
 
 
 @dataclass(frozen=True)
 class FoldData:
-    """A fold's row numbers into the run's faces, and where the points of all n faces are."""
+    """A fold's row numbers into n faces, and where the points of each are: the run's faces and, after them, unlabelled ones."""
 
     fold: int
     training_rows: np.ndarray
     held_out_rows: np.ndarray
+    store: CropStore | Crops  # their n crops
+    pictures: list[str]
+    boxes_px: np.ndarray  # (n, 4)
     points_store: np.ndarray  # (n, k, 2) to learn: the truth or, with train.teacher, for training faces what lies between
     mean_crop: np.ndarray  # (k, 2) mean training face
     px_per_crop: np.ndarray  # (n, 2) original pixels a crop pixel, x and y
@@ -36,25 +41,36 @@ class FoldData:
 
 
 def prepare_fold(run: Run, fold: int) -> FoldData:
-    """Raises UserError if the fold has fewer training faces than a batch holds, and as `read_teachers` does."""
+    """Raises UserError if the fold has fewer training faces than a batch holds, and as `read_teachers` and `read_unlabelled`
+    do."""
     training_rows = run.training_rows(fold)
     if len(training_rows) < run.config.train.batch:
         raise UserError(f"train.batch: {run.config.train.batch} is more than the {len(training_rows)} training faces; lower it.")
-    store_to_crop = geometry.centre_affine(run.store.size, run.config.crop.size)
-    crop_to_px = geometry.invert(geometry.compose(store_to_crop, run.store.px_to_store))
-    points_px = run.faces.points_px
+    store, pictures, boxes_px, points_px = run.store, run.faces.pictures, run.faces.boxes_px, run.faces.points_px
     if run.config.train.teacher:
         taught, share = read_teachers(run, fold), run.config.train.teacher_share
         points_px = points_px.copy()
         points_px[training_rows] += share * (taught - points_px[training_rows])
-    points_store = geometry.apply(run.store.px_to_store, points_px)
+    trust = np.ones(len(points_px))
+    if run.config.train.unlabelled:
+        extra = read_unlabelled(run.places.root / run.config.train.unlabelled, run.faces.markup.count)
+        store, pictures = extra.store, [*pictures, *extra.pictures]
+        training_rows = np.append(training_rows, len(points_px) + np.arange(len(extra.pictures)))
+        boxes_px, points_px = np.concatenate([boxes_px, extra.boxes_px]), np.concatenate([points_px, extra.points_px])
+        trust = np.concatenate([trust, extra.trust])
+    store_to_crop = geometry.centre_affine(store.size, run.config.crop.size)
+    crop_to_px = geometry.invert(geometry.compose(store_to_crop, store.px_to_store))
+    points_store = geometry.apply(store.px_to_store, points_px)
     px_per_crop = crop_to_px[:, [0, 1], [0, 1]]
     # The competition counts pixels of the picture, so a large face counts more; NME counts all faces alike.
-    weight = px_per_crop.mean(axis=1) ** run.config.train.large_faces
+    weight = px_per_crop.mean(axis=1) ** run.config.train.large_faces * trust
     return FoldData(
         fold=fold,
         training_rows=training_rows,
         held_out_rows=run.held_out_rows(fold),
+        store=store,
+        pictures=pictures,
+        boxes_px=boxes_px,
         points_store=points_store,
         mean_crop=geometry.apply(store_to_crop, points_store[training_rows]).mean(axis=0),
         px_per_crop=px_per_crop,

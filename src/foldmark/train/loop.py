@@ -83,7 +83,7 @@ class FoldTraining:
             steps, train.epochs, train.batch, lambda step: train.lr_factor * learning_rate(train, step, train.epochs * steps)
         )
         px_per_crop = torch.from_numpy(data.px_per_crop).float()[:, None]
-        boxes_px = torch.from_numpy(run.faces.boxes_px[:, None, 2:]).float()
+        boxes_px = torch.from_numpy(data.boxes_px[:, None, 2:]).float()
         self.weight, self.px_per_crop, self.boxes_px = (one.to(device) for one in (data.face_weight, px_per_crop, boxes_px))
 
     def resume(self) -> None:
@@ -175,7 +175,7 @@ class FoldTraining:
         except NotFiniteError as error:
             epoch, number = divmod(error.step, self.progress.steps_per_epoch)
             rows = plan_order(self.run, self.data, epoch)[number]
-            names = ", ".join(self.run.faces.pictures[row] for row in rows)
+            names = ", ".join(self.data.pictures[row] for row in rows)
             problem = f"the loss is {error.loss} in epoch {epoch + 1}, in the batch of {names}"
             raise self._explain_divergence(problem) from None
         for listener in self.listeners:

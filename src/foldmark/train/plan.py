@@ -58,12 +58,12 @@ def plan_orders(run: Run, data: FoldData, first_step: int) -> Iterator[tuple[int
 
 
 def plan_epoch(run: Run, data: FoldData, epoch: int) -> Plan:
-    """The augmentation of all faces of a run in this epoch. A share of them is roughly aligned to the mean face by their true
-    points, as prediction does when it crops a face again."""
-    config, size, count = run.config.augment, run.config.crop.size, len(run.store)
+    """The augmentation of all faces of a fold's data in this epoch. A share of them is roughly aligned to the mean face by their
+    true points, as prediction does when it crops a face again."""
+    config, size, count = run.config.augment, run.config.crop.size, len(data.store)
     rng = np.random.default_rng([run.config.train.seed, epoch, GEOMETRY])
     aligned = rng.random(count) < config.realign
-    centre = np.broadcast_to(geometry.centre_affine(run.store.size, size), (count, 2, 3))
+    centre = np.broadcast_to(geometry.centre_affine(data.store.size, size), (count, 2, 3))
     base = np.where(aligned[:, None, None], geometry.align(data.points_store, data.mean_crop), centre)
     affine, flips = jitter_affines(config, base, size, rng, np.where(aligned, config.realign_jitter, 1.0))
     points_crop = geometry.apply(affine, data.points_store)

@@ -13,6 +13,7 @@ const demo = (() => {
   const say = (text) => { status.textContent = text; };
 
   const unpack = async (id) => {
+    if (!one(id)) return null;
     const text = atob(one(id).textContent), bytes = new Uint8Array(text.length);
     for (let index = 0; index < text.length; index += 1) bytes[index] = text.charCodeAt(index);
     one(id).remove();
@@ -21,17 +22,18 @@ const demo = (() => {
   };
 
   const load = async () => {
-    const [script, wasm, net] = await Promise.all(["script", "wasm", "net"].map(unpack));
+    const [script, wasm, net, aligner] = await Promise.all(["script", "wasm", "net", "aligner"].map(unpack));
     const ort = await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
     // From file:// neither workers nor fetch can be had: one thread, and the binary as it is.
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = wasm;
-    const session = await ort.InferenceSession.create(net, { executionProviders: ["wasm"] });
-    const side = facts.crop.size[0];
-    run = async (crop) => {
-      const input = new ort.Tensor("uint8", new Uint8Array(crop.data.buffer), [1, 1, side, side]);
-      const { points_crop: points, std_crop: std, unlike } = await session.run({ crops: input });
-      return { points: std.data.reduce((all, _, k) => [...all, [points.data[2 * k], points.data[2 * k + 1]]], []), std: std.data, unlike: unlike.data[0] > 0 };
+    const [looks, aligns] = await Promise.all([net, aligner].map((model) =>
+      model && ort.InferenceSession.create(model, { executionProviders: ["wasm"] })));
+    run = async (crop, byAligner = false) => {
+      const input = new ort.Tensor("uint8", new Uint8Array(crop.data.buffer), [1, 1, crop.height, crop.width]);
+      const { points_crop: { data }, std_crop: std, unlike } = await (byAligner ? aligns : looks).run({ crops: input });
+      const points = Array.from({ length: data.length / 2 }, (_, k) => [data[2 * k], data[2 * k + 1]]);
+      return { points, std: std?.data, unlike: unlike?.data[0] > 0 };
     };
     say("Ready.");
   };

@@ -128,7 +128,24 @@ const Landmarks = (() => {
     return { data, width, height };
   };
 
-  // One look: points and standard deviations in pixels of the picture, and whether it is unlike the faces that the net learned. run(crop) gives those in crop pixels.
+  // Where another config cuts the same box: store crop to that crop.
+  const otherCrop = (crop, other) => {
+    const scale = (crop.enlargement / other.enlargement) * (other.size[0] / crop.size[0]);
+    const down = ((crop.down - other.down) / other.enlargement) * other.size[1];
+    const middle = (other.size[0] - 1 - scale * (crop.size[0] - 1)) / 2;
+    return compose([scale, 0, middle, 0, scale, middle + down], centreAffine(crop));
+  };
+
+  // Where the net looks first, store crop to crop: about the box, or as the aligner says. run(crop, true) gives the aligner's points.
+  const place = async (run, store, facts) => {
+    if (!facts.aligner) return centreAffine(facts.crop);
+    const storeToOther = otherCrop(facts.crop, facts.aligner);
+    const { points } = await run(warp(store, storeToOther, facts.aligner.size[0]), true);
+    return align(apply(invert(storeToOther), points), facts.mean_points_crop);
+  };
+
+  // One look: points and standard deviations in pixels of the picture, and whether it is unlike the faces that the net learned.
+  // run(crop) gives those in crop pixels.
   const look = async (run, store, pxToStore, storeToCrop, facts) => {
     const crop = warp(store, storeToCrop, facts.crop.size[0]);
     const { points, std, unlike } = await run(crop);
@@ -137,11 +154,11 @@ const Landmarks = (() => {
     return { points: apply(cropToPx, points), std: Array.from(std, (value) => value * scale), unlike };
   };
 
-  // The face in a box: first as the box says, then aligned to the mean face.
+  // The face in a box: first as the box, or the aligner, says, then aligned to the mean face.
   const predict = async (run, picture, box, facts) => {
     const window = storeWindow(box, facts.crop), pxToStore = windowToStore(window, facts.crop);
     const store = cut(picture, window, storeSide(facts.crop));
-    let face = await look(run, store, pxToStore, centreAffine(facts.crop), facts);
+    let face = await look(run, store, pxToStore, await place(run, store, facts), facts);
     for (let again = 1; again < facts.looks; again += 1) {
       const storeToCrop = align(apply(pxToStore, face.points), facts.mean_points_crop);
       face = await look(run, store, pxToStore, storeToCrop, facts);
@@ -164,5 +181,5 @@ const Landmarks = (() => {
     return look(run, store, pxToStore, align(apply(pxToStore, last), facts.mean_points_crop), facts);
   };
 
-  return { apply, compose, invert, align, storeSide, storeWindow, windowToStore, centreAffine, cut, warp, toGrey, predict, boxOf, track };
+  return { apply, compose, invert, align, storeSide, storeWindow, windowToStore, centreAffine, otherCrop, cut, warp, toGrey, predict, boxOf, track };
 })();
