@@ -13,14 +13,14 @@ from PIL import Image
 
 from foldmark.core import geometry
 from foldmark.core.config import CropConfig
-from foldmark.data.crops import cut, store_size, store_window, warp
+from foldmark.data.crops import cut, find_other_crop, store_size, store_window, warp
 from foldmark.data.decode import to_grey
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.export import web_runtime
 from foldmark.export.predictor import load_onnx
 from tests.browser import CHROMIUM, open_browser
-from tests.commandline import run_in_process
-from tests.conftest import QUICK, REPOSITORY, assert_refused
+from tests.conftest import REPOSITORY, assert_refused
+from tests.export.conftest import copy_runtime, export_aligned
 
 SCRIPT = REPOSITORY / "src/foldmark/show/templates/landmarks.js"
 CASES = 1000
@@ -65,15 +65,17 @@ def test_the_algebra_is_that_of_python(tmp_path):
         cases.append(
             {
                 "crop": crop_of(rng),
+                "other_crop": crop_of(rng),
                 "box": box.tolist(),
                 "affines": affines.tolist(),
                 "points": points.tolist(),
                 "target": target.tolist(),
             }
         )
-    code = """(cases) => cases.map(({ crop, box, affines: [one, other], points, target }) => {
+    code = """(cases) => cases.map(({ crop, other_crop, box, affines: [one, other], points, target }) => {
         const window = Landmarks.storeWindow(box, crop);
-        return [window, Landmarks.windowToStore(window, crop), Landmarks.centreAffine(crop), Landmarks.compose(one, other),
+        return [window, Landmarks.windowToStore(window, crop), Landmarks.centreAffine(crop),
+            Landmarks.otherCrop(crop, other_crop), Landmarks.compose(one, other),
             Landmarks.invert(one), Landmarks.align(points, target), Landmarks.apply(one, points).flat(),
             Landmarks.boxOf(points, { crop, mean_points_crop: target })];
     })"""
@@ -92,6 +94,7 @@ def test_the_algebra_is_that_of_python(tmp_path):
         expected = [
             geometry.resize(side / wide, side / high, left, top),
             geometry.centre_affine((side, side), crop.size),
+            find_other_crop((side, side), crop, CropConfig(**case["other_crop"]))[0],
             geometry.compose(one, other),
             geometry.invert(one),
             align,
@@ -136,18 +139,12 @@ def test_grey_cutting_and_warping_are_those_of_python(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def made(exported, synthetic_root, tmp_path_factory) -> Path:
-    """A folder with the demo page of the quick run; onnxruntime-web comes from the checkout's cache, or from npm."""
-    if not CHROMIUM:
-        pytest.skip("no Chromium here to open the page in")
-    kept = REPOSITORY / f"cache/{web_runtime.PACKAGE}-{web_runtime.VERSION}.tgz"
-    if not kept.is_file() and not shutil.which("npm"):
-        pytest.skip("neither the cache nor npm has onnxruntime-web")
+def made(aligned, synthetic_root, tmp_path_factory) -> Path:
+    """A folder with the demo page of a quick run with an aligner."""
     folder = tmp_path_factory.mktemp("demo")
-    shutil.copytree(exported, folder, dirs_exist_ok=True, symlinks=True)
-    if kept.is_file():
-        shutil.copy(kept, folder / "cache")
-    done = run_in_process(folder, "demo", "--data-root", synthetic_root, "--name", "a", "--set", QUICK)
+    shutil.copytree(aligned, folder, dirs_exist_ok=True, symlinks=True)
+    copy_runtime(folder)
+    done = export_aligned(folder, synthetic_root, "demo")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -165,11 +162,11 @@ def test_the_page_finds_pythons_points_on_a_photo_and_with_a_camera_without_an_e
         seen.save(frame, "JPEG", quality=95)
         moving += frame.getvalue()
     (tmp_path / "camera.mjpeg").write_bytes(moving)
-    predictor = load_onnx(made / "exports/a-int8.onnx")
+    predictor = load_onnx(made / "exports/second-int8.onnx")
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     camera += [f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}"]
     with open_browser(tmp_path / "profile", *camera) as page:
-        page.open((made / "exports/a-demo.html").as_uri())
+        page.open((made / "exports/second-demo.html").as_uri())
         page.run("demo.loading.then(() => true)")
         page.choose_file("#file", tmp_path / "face.png")
         page.wait("demo.state.face !== null")
@@ -216,13 +213,3 @@ def test_a_run_without_square_crops_has_no_page(finished, workplace, foldmark, s
     options = ["--data-root", synthetic_root, "--name", "wide", "--set", settings]
     assert foldmark("train", *options, "--folds", "0", "--device", "cpu").returncode == 0
     assert_refused(foldmark("demo", *options), "crop.square")
-
-
-def test_the_report_links_the_page_where_it_was_made(made, synthetic_root):
-    for there in (True, False):
-        done = run_in_process(made, "report", "--data-root", synthetic_root, "--name", "a", "--set", QUICK)
-        assert done.returncode == 0, done.stderr
-        page = (made / "runs/a/report.html").read_text()
-        assert ('href="../../exports/a-demo.html"' in page) == there
-        assert ("left out: Demo page; it is made by: make demo" in done.stdout) != there
-        (made / "exports/a-demo.html").unlink(missing_ok=True)

@@ -12,13 +12,13 @@ import numpy as np
 
 from foldmark.cluster.choice import open_engine
 from foldmark.commands.train import MemberTraining
-from foldmark.core.config import Config, TrainConfig
+from foldmark.core.config import Config, TrainConfig, list_differences
 from foldmark.core.errors import UserError
 from foldmark.core.metrics import face_nme
 from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import lend_fit, write_fit
 from foldmark.ensemble.nested import JudgedNet, NestedFigures
-from foldmark.ensemble.unlabelled import teach_unlabelled
+from foldmark.ensemble.unlabelled import list_pictures, teach_unlabelled
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.trained import load_model
 from foldmark.runs.experiment import Experiment, Session
@@ -37,6 +37,8 @@ def distill(session: Session, experiment: Experiment, folds: list[int] | None, u
     """Measure a distilled net on the asked fold, else on the first, and train the one to take away. unlabelled: pictures whose
     faces are learned, too. Resumes where it was interrupted. Raises UserError for an experiment whose folds are not all
     finished."""
+    if unlabelled:
+        list_pictures(unlabelled)  # refused before anything is trained
     plain, fold = open_plain(session, experiment, folds)
     with open_engine(session) as engine:
         distillation = Distillation(session, experiment, engine, plain, unlabelled)
@@ -137,7 +139,11 @@ class Distillation:
         return change_config(self.experiment.config, {"folds": split, "train": learned})
 
     def train(self, name: str, config: Config, folds: list[int] | None) -> Run:
-        """A run, trained from where it stands."""
+        """A run, trained from where it stands. Raises UserError for one that was begun with other settings."""
+        folder = RunFolder(self.session.places.run(name))
+        changed = list_differences(folder.read_config(), config) if folder.config_file.exists() else []
+        if changed:
+            raise UserError(f"{folder.path}: was distilled with other settings, {', '.join(changed)}; remove it to distil anew.")
         training = MemberTraining(self.session, self.engine, self.experiment.data, folds)
         training.train_only({name: config})
         return training.runs[name]

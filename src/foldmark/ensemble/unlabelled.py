@@ -1,5 +1,5 @@
 """Unlabelled pictures as training faces: their faces are found, an ensemble gives the points, and its own uncertainty says how
-far each face is trusted. A picture that is in the data set, or looks like one that is, is left out: it may be a face to judge on."""
+far each face is trusted. A picture that is in the data set, or looks like one of it, is left out: it may be one to judge on."""
 
 import logging
 import shutil
@@ -43,25 +43,23 @@ class LeftOut:
             self.counts[reason] = self.counts.get(reason, 0) + count
 
     def __str__(self) -> str:
-        return ", ".join(f"{count} {reason}" for reason, count in self.counts.items()) or "none"
+        return "; ".join(f"{reason}: {count}" for reason, count in self.counts.items()) or "nothing"
 
 
 def teach_unlabelled(teachers: Run, folder: Path, data: Data, progress: Progress = no_progress) -> Path:
     """The file of the faces in a folder of pictures, with the points of all nets of a run; made where it is not there. Raises
     UserError for a folder that cannot be used, and where no face is left."""
-    photos = find_photos([folder])
+    photos = list_pictures(folder)
     file = teachers.places.cache / f"unlabelled-{_digest_all(teachers, photos)}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(file):
         try:
             faces = read_unlabelled(file, teachers.faces.markup.count)
         except UserError:
-            if any(photo.boxes_px is None for photo in photos):
-                load_detector()
             left_out = LeftOut()
             fresh = leave_out_known(photos, data, left_out, progress)
             _write(file, teachers, _find_all(fresh, load(teachers.folder.path), left_out, progress))
-            log.info("UNLABELLED=%s: left out: %s.", folder, left_out)
+            log.info("UNLABELLED=%s: left out are %s.", folder, left_out)
             faces = read_unlabelled(file, teachers.faces.markup.count)
             if not faces.pictures:
                 file.unlink()
@@ -73,6 +71,15 @@ def teach_unlabelled(teachers: Run, folder: Path, data: Data, progress: Progress
         faces.trust.mean(),
     )
     return file
+
+
+def list_pictures(folder: Path) -> list[PhotoSource]:
+    """The pictures in a folder, with their boxes where these are given. Raises UserError for one that cannot be used, and where
+    faces are to be found and dlib is not installed."""
+    photos = find_photos([folder])
+    if any(photo.boxes_px is None for photo in photos):
+        load_detector()
+    return photos
 
 
 def leave_out_known(photos: list[PhotoSource], data: Data, left_out: LeftOut, progress: Progress) -> list[PhotoSource]:
@@ -94,7 +101,7 @@ def leave_out_known(photos: list[PhotoSource], data: Data, left_out: LeftOut, pr
         seen |= new
         waiting += new
     fresh = [photo for number, photo in enumerate(photos, start=len(known)) if number not in seen]
-    left_out.add("pictures that are in the data set or look like one of it", len(photos) - len(fresh))
+    left_out.add("pictures of the data set, or that look like one of it", len(photos) - len(fresh))
     return fresh
 
 
@@ -111,7 +118,7 @@ def _find_all(
                     boxes_px = find_faces(grey) if photo.boxes_px is None else photo.boxes_px
                     cut = predictor.cut(grey, boxes_px)
                 except ValueError:
-                    left_out.add("pictures that cannot be read, or whose box does not fit")
+                    left_out.add("pictures that cannot be read, or whose box does not fit them")
                     continue
                 if not len(boxes_px):
                     left_out.add("pictures without a face")

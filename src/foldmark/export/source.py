@@ -115,7 +115,7 @@ class Source:
         """What the file says of itself."""
         run, environment = self.run, self.run.folder.read_environment()
         synthetic = environment["synthetic_faces"]
-        net = f"{self.fold.path.name}, which learned all {len(run.faces)} faces"
+        net = f"one that learned all {len(run.faces)} faces and holds out none"
         if self.fold.holds_out:
             net = f"fold {self.fold.number}, which holds out {len(run.held_out_rows(self.fold.number))} of {len(run.faces)} faces"
         return Facts(

@@ -23,11 +23,11 @@ STILL = dict.fromkeys(AugmentConfig.model_fields, 0)
 
 def show_samples(run: Run, fold: int, figures: Path) -> Section:
     size, data = run.config.crop.size, prepare_fold(run, fold)
-    to_crop = geometry.centre_affine(run.store.size, size)
+    to_crop = geometry.centre_affine(data.store.size, size)
     rows = data.training_rows[np.linspace(0, len(data.training_rows) - 1, 12).astype(int)]
-    tiles = [_tile(warp(run.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
+    tiles = [_tile(warp(data.store[row], to_crop, size), geometry.apply(to_crop, data.points_store[row]), run) for row in rows]
     path = figures / "samples.png"
-    save_png(path, draw_sheet(tiles, columns=4, captions=[run.faces.pictures[row] for row in rows]))
+    save_png(path, draw_sheet(tiles, columns=4, captions=[data.pictures[row] for row in rows]))
     return Section(
         "Sampled pictures",
         pictures=[Picture(path, f"Twelve training pictures of {size[0]}x{size[1]} pixels, enlarged, with the true points.")],
@@ -40,10 +40,10 @@ def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
     if not any(config.model_dump().values()):
         return None
     rng = np.random.default_rng(0)
-    faces, photometric = TrainingFaces(run, data), plan_photometric(config, size, len(run.store), [0])
+    faces, photometric = TrainingFaces(run, data), plan_photometric(config, size, len(data.store), [0])
     tiles, captions = [], []
     for row in data.training_rows[np.linspace(0, len(data.training_rows) - 1, 3).astype(int)]:
-        centre = geometry.centre_affine(run.store.size, size)
+        centre = geometry.centre_affine(data.store.size, size)
         reach = config.shift * np.array(size)
         turned, _ = jitter_affines(AugmentConfig(**{**STILL, "rotate": config.rotate}), centre[None], size, rng, np.ones(1))
         affines = {
@@ -54,10 +54,10 @@ def show_augmentation(run: Run, fold: int, figures: Path) -> Section | None:
             "rotation": turned[0],
         }
         for kind, affine in affines.items():
-            crop = warp(run.store[row], affine, size)
+            crop = warp(data.store[row], affine, size)
             tiles.append(_tile(crop, geometry.apply(affine, data.points_store[row]), run))
             captions.append(kind)
-        crop = faces.photometric.apply(warp(run.store[row], centre, size), photometric, row)
+        crop = faces.photometric.apply(warp(data.store[row], centre, size), photometric, row)
         tiles.append(_tile(crop, geometry.apply(centre, data.points_store[row]), run))
         captions.append("light")
         for epoch in range(2):

@@ -51,8 +51,8 @@ def train_fold(run: Run, data: FoldData, device: torch.device, listeners: Sequen
     write_metrics(folder, training.progress.history)
     summary = training.predict_held_out()
     # The optimizer's state is two thirds of the file and of no use any more.
-    kept = {key: value for key, value in training.get_state().items() if key in ("averaged", "aligner", "history", "binding")}
-    push_checkpoint(folder, kept)
+    state = training.get_state()
+    push_checkpoint(folder, {key: state[key] for key in ("averaged", "aligner", "history", "binding", "taught") if key in state})
     for listener in listeners:
         listener.end(summary)
     # Last, because it marks the fold as finished.
@@ -204,7 +204,7 @@ class FoldTraining:
             **self.progress.state_dict(),
             **({"aligner": aligner.state_dict()} if aligner else {}),
             "binding": self.binding,
-            "taught": self.taught,
+            **({"taught": self.taught} if self.taught else {}),
         }
 
     def predict_held_out(self) -> dict:
