@@ -140,7 +140,7 @@ CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
-    "distill": ("commands.distill:distill", "session folds experiment unlabelled", (*EXPERIMENT, FOLDS, UNLABELLED, *TRAINING)),
+    "distill": ("commands.export:distill", "session folds experiment unlabelled", (*EXPERIMENT, FOLDS, UNLABELLED, *TRAINING)),
     "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),

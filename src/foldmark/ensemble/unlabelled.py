@@ -24,7 +24,7 @@ from foldmark.ensemble.face_cuts import CutFaces, PredictedPoints
 from foldmark.ensemble.fit import digest_folds
 from foldmark.ensemble.oof import read_oof
 from foldmark.runs.run import Run
-from foldmark.train.unlabelled import find_pixels, read_unlabelled
+from foldmark.train.fold_data import find_pixels, read_unlabelled
 
 log = logging.getLogger(__name__)
 
