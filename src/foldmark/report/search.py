@@ -9,7 +9,7 @@ import yaml
 
 from foldmark.core.files import write_text
 from foldmark.report.wandb import collect_epoch_values
-from foldmark.runs.run_folder import FoldFolder
+from foldmark.runs.fold_folder import FoldFolder
 from foldmark.show.page import Chapter, Picture, Section, write_report
 from foldmark.show.search_charts import Axis, Line, draw_importances, draw_parallel_coordinates
 from foldmark.show.tracker import Tracker
