@@ -95,7 +95,7 @@ NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
 FOLDS = _option(
-    "folds", "Folds to train, such as '0 1'; of export and distill one, of tune the judges. [default: all]", default=""
+    "folds", "Folds to train, such as '0 1'; for export, distill one, for tune the judges. [default: all]", default=""
 )
 UNLABELLED = _option("unlabelled", "Folder with pictures without labels, from whose faces distill learns, too.", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
