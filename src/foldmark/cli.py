@@ -94,9 +94,7 @@ WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [de
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
-FOLDS = _option(
-    "folds", "Folds to train, such as '0 1'; for export, distill one, for tune the judges. [default: all]", default=""
-)
+FOLDS = _option("folds", "Folds to train, such as '0 1'; for export, distill one; for tune judges. [default: all]", default="")
 UNLABELLED = _option("unlabelled", "Folder with pictures without labels, from whose faces distill learns, too.", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)
