@@ -111,6 +111,9 @@ def test_the_table_compares_ensemble_distilled_and_plain_net_on_that_fold(distil
         assert net.interval[0] < net.nme < net.interval[1]
         assert f"{summary['nme']:.3f} (" in printed
     assert (nested.fold, nested.faces) == (1, plain["faces"])
+    gained = "the ensemble taught it" if learner["nme"] < plain["nme"] else "learning from the ensemble gained nothing here"
+    assert f"distilled net against plain net: {learner['nme'] - plain['nme']:+.3f} (" in printed
+    assert gained in " ".join(printed.split())
     assert oof_of(folder, "a-distilled1", 1, faces)[0].tolist() == oof_of(folder, "a", 1, faces)[0].tolist()
 
 

@@ -16,7 +16,7 @@ from foldmark.commands.train import MemberTraining
 from foldmark.core.config import Config, TrainConfig, list_differences
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, file_sha256
-from foldmark.core.metrics import face_nme, format_scores
+from foldmark.core.metrics import bootstrap_interval, face_nme, format_scores
 from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import find_fit, find_nets, lend_fit, write_fit
 from foldmark.ensemble.nested import JudgedNet, NestedFigures, read_nested
@@ -126,6 +126,10 @@ class Distillation:
         nets = [JudgedNet.judge(what, run, nme, faces.groups) for what, (run, _) in points_px.items()]
         say_table([net.row for net in nets])
         say(f"on the {len(rows)} faces of fold {fold}, which none of these nets has seen; in brackets the 95 % interval.")
+        more = nme["distilled net"] - nme["plain net"]
+        low, high = bootstrap_interval(more, faces.groups)
+        verdict = "the ensemble taught it" if more.mean() < 0 else "learning from the ensemble gained nothing here"
+        say(f"distilled net against plain net: {more.mean():+.3f} ({low:+.3f} to {high:+.3f}) points of NME: {verdict}.")
         return learner, NestedFigures(fold=fold, faces=len(rows), nets=nets)
 
     def train_on_all(self, learner: Run, figures: NestedFigures) -> Run:
