@@ -21,7 +21,7 @@ import pytest
 from foldmark.core.errors import UserError
 from foldmark.core.metrics import region_nme
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.report.wandb import collect_epoch_values
+from foldmark.report.wandb import KEYS, collect_epoch_values
 from foldmark.runs.run_folder import FoldFolder
 from foldmark.show.tracker import RunInfo, start
 from foldmark.show.wandb_file import read_records
@@ -30,6 +30,7 @@ from tests.conftest import REPOSITORY, assert_refused
 from tests.wandb_service import Run, Service, Trouble, serving, wait_for
 
 SOURCE = REPOSITORY / "src"
+EPOCH = KEYS["epoch"]
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "0"))
 EPOCHS = 60 if KILLS else 30  # of a training that is killed: W&B needs some seconds of it
 TINY = (
@@ -56,7 +57,7 @@ def sync(folder: Path, service: Service, **changes: str) -> subprocess.Completed
 
 def rows_of(run: Run) -> list[dict]:
     """The lines of a run's history that are epochs."""
-    return [line for line in run.history if "epoch" in line]
+    return [line for line in run.history if EPOCH in line]
 
 
 def assert_whole(run: Run, fold: Path) -> None:
@@ -64,13 +65,13 @@ def assert_whole(run: Run, fold: Path) -> None:
     folder = FoldFolder(fold)
     expected = [collect_epoch_values(row) for row in folder.read_epochs()]
     got = rows_of(run)
-    assert [row["epoch"] for row in got] == [row["epoch"] for row in expected]
-    assert [row["_step"] for row in got] == [row["epoch"] for row in expected]
+    assert [row[EPOCH] for row in got] == [row[EPOCH] for row in expected]
+    assert [row["_step"] for row in got] == [row[EPOCH] for row in expected]
     for one, other in zip(got, expected, strict=True):
         assert {key: one[key] for key in other} == other
     if folder.finished:
         assert run.summary["oof_nme"] == folder.require_summary()["nme"]
-        assert run.summary["epoch"] == len(expected)
+        assert run.summary[EPOCH] == len(expected)
         assert (run.ended, run.exit_code) == (True, 0)
 
 
@@ -287,7 +288,7 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     # Killed when the service has a part of it.
     service.troubles = [Trouble("hang", "PUT .*media")]
     upload = start_sync(workplace, service)
-    wait_for(lambda: rows_of(training.run)[-1:] and rows_of(training.run)[-1]["epoch"] >= 5)
+    wait_for(lambda: rows_of(training.run)[-1:] and rows_of(training.run)[-1][EPOCH] >= 5)
     os.killpg(upload.pid, signal.SIGKILL)
     upload.wait()
     service.troubles = []
@@ -346,7 +347,7 @@ FOLDS = """
 import sys, time
 from pathlib import Path
 import foldmark.show.tracker as tracker
-from foldmark.report.wandb import collect_epoch_values
+from foldmark.report.wandb import KEYS, collect_epoch_values
 from foldmark.runs.run_folder import FoldFolder
 tracker.NETWORK_LIMIT = tracker.CALL_LIMIT = 4
 tracker.UPLOAD_LIMIT, tracker.FINISH_LIMIT = 6, 3

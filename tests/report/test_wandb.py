@@ -83,16 +83,26 @@ def test_runs_stand_in_their_experiments_group_by_job_with_tags_and_notes(runs):
 
 def test_each_epoch_shows_what_metrics_csv_says_and_the_same_twelve_faces(runs, workplace):
     metrics = pandas.read_csv(workplace / "runs" / "a" / "fold0" / "metrics.csv")
-    history = [record["item"] for record in of_kind(runs["a-fold0"], "history") if "epoch" in record["item"]]
+    history = [record["item"] for record in of_kind(runs["a-fold0"], "history") if "train/epoch" in record["item"]]
     assert [row["_step"] for row in history] == [1, 2]
-    shown = {"train/loss": "loss", "train/mae_px": "train_mae_px", "train/lr": "lr", "held_out/mae_px": "mae_px"}
-    shown |= {"held_out/nme": "nme", "machine/faces_per_second": "faces_per_second", "machine/memory_mb": "memory_mb"}
+    shown = {"curves/held_out_nme": "nme", "curves/held_out_mae_px": "mae_px", "curves/loss": "loss"}
+    shown |= {"curves/train_mae_px": "train_mae_px", "train/epoch": "epoch", "train/lr": "lr", "train/mse": "train_mse"}
+    shown |= {"machine/faces_per_second": "faces_per_second", "machine/memory_mb": "memory_mb"}
     for key, column in shown.items():
         np.testing.assert_allclose([row[key] for row in history], metrics[column], err_msg=key)
     assert (metrics["memory_mb"] > 100).all()
     captions = [row["held_out_faces.captions"] for row in history]
     assert len(captions[0]) == 12
     assert captions[0] == captions[1]
+
+
+def test_the_charts_worth_a_look_come_first_by_name_as_the_dashboard_sorts_them(runs):
+    first = {"a-fold0": ["curves/held_out_mae_px", "curves/held_out_nme", "curves/loss", "curves/train_mae_px"]}
+    first |= {"a-ensemble": ["error_curve/faces_percent", "error_curve/nme_percent"]}
+    for name, keys in first.items():
+        items = [record["item"] for record in of_kind(runs[name], "history")]
+        charts = sorted({key for item in items for key, value in item.items() if isinstance(value, float) and key[0] != "_"})
+        assert charts[: len(keys)] == keys
 
 
 def test_the_table_has_every_held_out_face_once_the_worst_first_with_its_worst_region(runs, workplace, faces):

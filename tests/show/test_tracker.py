@@ -285,7 +285,7 @@ def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_s
     curves, variants, faces, errors = (section.panels for section in page.sections)
     assert (page.entity, page.project) == ("somebody", "foldmark")
     assert {(panel.groupby, panel.groupby_aggfunc, panel.groupby_rangefunc) for panel in curves} == {("Group", "mean", "stddev")}
-    assert ["held_out/nme"] in [panel.y for panel in curves]
+    assert ["curves/held_out_nme"] in [panel.y for panel in curves]
     assert [panel.metrics for panel in variants[: len(FIGURES)]] == [[key] for key in FIGURES]
     assert [panel.table_name for panel in faces[:1]] == ["oof_faces"]
     assert errors[2].media_keys == ["oof_reliability"]
