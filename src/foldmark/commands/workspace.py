@@ -7,8 +7,8 @@ from foldmark.core.errors import UserError
 from foldmark.core.metrics import HEADLINE_METRICS, TABLE_METRICS
 from foldmark.report.wandb import KEYS
 from foldmark.show.terminal import say_made
-from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT
-from foldmark.show.wandb_calls import call_with_limit, shorten_error
+from foldmark.show.tracker import PROJECT
+from foldmark.show.wandb_calls import UPLOAD_LIMIT, call_with_limit, shorten_error
 
 # W&B's library for this is an extra; only `make workspace` has a use for it.
 if TYPE_CHECKING:
