@@ -19,7 +19,8 @@ from foldmark.cli import main
 
 SOURCE = Path(__file__).parent.parent / "src"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["foldmark.commands.train", "foldmark.commands.submission", "foldmark.commands.experiments"])
+COMMANDS = [f"foldmark.commands.{name}" for name in ("train", "submission", "experiments", "wandb_runs")]
+PROCESSES.set_forkserver_preload([*COMMANDS, "wandb.apis.public"])
 COMMAND = [sys.executable, "-c", "from foldmark.cli import main; main()"]
 # Several commands in one process, for `run_code`: RUN_COMMANDS, "train csv", "--name", "a"
 RUN_COMMANDS = """
@@ -80,6 +81,7 @@ def become_foldmark(folder: Path, said: Path, *arguments: object, **changes: str
     with said.open("wb") as file:
         _print_into(file.fileno(), file.fileno())
     _set_environment(environment(**changes))
+    _take_media_folder()
     os.chdir(folder)
     sys.argv = ["foldmark", *map(str, arguments)]
     main()
@@ -87,7 +89,7 @@ def become_foldmark(folder: Path, said: Path, *arguments: object, **changes: str
 
 def run_code(folder: Path, variables: Mapping[str, str], code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run Python code in a folder, with just these environment variables, as `python -c` does, but in a process that is forked
-    from one that has imported torch already."""
+    from one that has imported torch and W&B already."""
     with tempfile.TemporaryDirectory() as said:
         files = Path(said) / "out", Path(said) / "err"
         process = PROCESSES.Process(target=become_code, args=(folder, dict(variables), files, code, arguments))
@@ -104,12 +106,21 @@ def become_code(folder: Path, variables: dict[str, str], said: tuple[Path, Path]
     with said[0].open("wb") as out, said[1].open("wb") as err:
         _print_into(out.fileno(), err.fileno())
     _set_environment(variables)
+    _take_media_folder()
     os.chdir(folder)
     sys.argv = ["-c", *map(str, arguments)]
     try:
         exec(code, {"__name__": "__main__"})
     finally:
         atexit._run_exitfuncs()  # as Python does at its end; a forked process leaves them out
+
+
+def _take_media_folder() -> None:
+    """Give W&B in this process a folder of its own for pictures: it makes one when it is imported, and removes it at the end."""
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    MEDIA_TMP._finalizer.detach()
+    MEDIA_TMP.__init__("wandb-media")
 
 
 def _print_into(out: int, err: int) -> None:

@@ -224,6 +224,14 @@ class Service:
         keys = run and {"lastStep": max((line["_step"] for line in run.history), default=-1)}
         return {"project": {"run": run and {"historyKeys": keys}}}
 
+    def on_RunFiles(self, given: dict) -> dict:
+        files = self.runs[given["name"]].files
+        edges = [
+            {"node": {"id": name, "name": name, "sizeBytes": len(content)}, "cursor": name} for name, content in files.items()
+        ]
+        page = {"endCursor": None, "hasNextPage": False}
+        return {"project": {"run": {"fileCount": len(files), "files": {"edges": edges, "pageInfo": page}}}}
+
     def on_CreateRunFiles(self, given: dict) -> dict:
         files = [{"name": name, "uploadUrl": self.address("run", given["run"], name)} for name in given["files"]]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
@@ -312,6 +320,14 @@ class Service:
         name, _, alias = given["name"].partition(":")
         found = self.find_version(name, alias or "latest")
         return {"project": {"artifact": found and {"artifactType": {"name": found.type}}}}
+
+    def on_ProjectArtifacts(self, given: dict) -> dict:
+        """The versions of an artifact that are committed, which is what the client asks for."""
+        versions = [one for one in self.artifacts if (one.type, one.name) == (given["type"], given["collection"])]
+        edges = [{"version": f"v{one.version}", "node": describe(one)} for one in versions if one.committed]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        found = {"__typename": "ArtifactSequence", "artifacts": {"totalCount": len(edges), "pageInfo": page, "edges": edges}}
+        return {"project": {"artifactType": {"artifactCollection": found if versions else None}}}
 
     def on_FetchArtifactManifest(self, given: dict) -> dict:
         return {"artifact": {"currentManifest": {"file": {"directUrl": self.address("manifest", given["id"])}}}}

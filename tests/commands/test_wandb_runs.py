@@ -1,4 +1,4 @@
-"""What arrives at W&B's service, by its own client: online, after kills, by `sync`, and with a service in trouble.
+"""What arrives at W&B's service after kills, by `sync`, and with a service in trouble.
 
 FOLDMARK_KILLS=30 kills that often, in the middle of training or of an upload; `make soak` does.
 """
@@ -15,223 +15,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import pandas
 import pytest
 
-from foldmark.core.errors import UserError
-from foldmark.core.metrics import region_nme
-from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.report.wandb import collect_epoch_values
 from foldmark.runs.fold_folder import FoldFolder
-from foldmark.show.tracker import RunInfo, start
 from foldmark.show.wandb_file import read_records
-from tests.commandline import COMMAND, RUN_COMMANDS, fork_process, run_code
+from tests.commandline import COMMAND, fork_process
 from tests.conftest import REPOSITORY, assert_refused
+from tests.wandb_client import EPOCH, NOTES, TINY, assert_whole, client, list_shown_faces, make_environment, rows_of, sync
 from tests.wandb_service import Run, Service, Trouble, serving, wait_for
 
-SOURCE = REPOSITORY / "src"
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "0"))
 EPOCHS = 60 if KILLS else 30  # of a training that is killed: W&B needs some seconds of it
-TINY = (
-    "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=4 train.batch=8 train.lr=1e-4 "
-    "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1"
-)
-NOTES = 'it\'s "a" `try`\nsecond line \N{GRINNING FACE}'
-
-
-def client(folder: Path, service: Service, code: str, *arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code as a user of the service, in a process of its own."""
-    return run_code(folder, make_environment(folder, service, **changes), code, *arguments)
-
-
-def make_environment(folder: Path, service: Service, **changes: str) -> dict[str, str]:
-    """The environment variables of a user of the service."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "FOLDMARK_"))}
-    return kept | {"PYTHONPATH": str(SOURCE), "HOME": str(folder)} | service.environment | changes
-
-
-def sync(folder: Path, service: Service, **changes: str) -> subprocess.CompletedProcess[str]:
-    return client(folder, service, RUN_COMMANDS, "sync", **changes)
-
-
-def rows_of(run: Run) -> list[dict]:
-    """The lines of a run's history that are epochs."""
-    return [line for line in run.history if "epoch" in line]
-
-
-def assert_whole(run: Run, fold: Path) -> None:
-    """Each epoch of the fold's metrics.csv arrived once, in order, with the same figures; and a finished fold's summary."""
-    folder = FoldFolder(fold)
-    expected = [collect_epoch_values(row) for row in folder.read_epochs()]
-    got = rows_of(run)
-    assert [row["epoch"] for row in got] == [row["epoch"] for row in expected]
-    assert [row["_step"] for row in got] == [row["epoch"] for row in expected]
-    for one, other in zip(got, expected, strict=True):
-        assert {key: one[key] for key in other} == other
-    if folder.finished:
-        assert run.summary["oof_nme"] == folder.require_summary()["nme"]
-        assert run.summary["epoch"] == len(expected)
-        assert (run.ended, run.exit_code) == (True, 0)
-
-
-@pytest.fixture(scope="session")
-def service():
-    with serving() as one:
-        yield one
-
-
-@pytest.fixture(scope="session")
-def online(service, synthetic_root, tmp_path_factory) -> Path:
-    """A folder in which a small experiment "a" was trained, ensembled and submitted online."""
-    folder = tmp_path_factory.mktemp("online")
-    (folder / "configs").symlink_to(REPOSITORY / "configs")
-    options = ["--name", "a", "--device", "cpu", "--set", TINY, "--data-root", synthetic_root, "--notes", NOTES]
-    done = client(folder, service, RUN_COMMANDS, "train csv submit", *options, "--wandb", "online", WANDB_ALERTS="1")
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def runs(online, service) -> dict[str, Run]:
-    return {run.name: run for run in service.runs.values() if run.about["groupName"] == "a"}
-
-
-def read_table(run: Run, key: str) -> pandas.DataFrame:
-    """The table as its artifact has it."""
-    (stored,) = [one.files[f"{key}.table.json"] for one in run.made if f"{key}.table.json" in one.files]
-    content = json.loads(stored)
-    return pandas.DataFrame(content["data"], columns=content["columns"])
-
-
-def test_runs_arrive_in_their_group_by_job_with_names_tags_notes_and_config(runs):
-    jobs = {"a-fold0": "train", "a-fold1": "train", "a-ensemble": "ensemble", "a-submit": "submit"}
-    assert {name: run.about["jobType"] for name, run in runs.items()} == jobs
-    for run in runs.values():
-        assert run.about["notes"] == NOTES
-        assert run.about["tags"] == ["ibug", "synthetic faces", "cnn", "flat head"]
-        assert (run.ended, run.exit_code) == (True, 0)
-    assert runs["a-fold1"].config["fold"] == 1
-    assert runs["a-fold1"].config["train"]["epochs"] == 4
-    # The fold comes first, where lists cut ids off.
-    assert [runs[f"a-fold{fold}"].id.split("-")[0] for fold in (0, 1)] == ["f0", "f1"]
-
-
-def test_the_curves_are_those_of_metrics_csv_and_twelve_faces_have_their_names(runs, online, synthetic_root):
-    for fold in (0, 1):
-        run = runs[f"a-fold{fold}"]
-        assert_whole(run, online / f"runs/a/fold{fold}")
-        shown = [line["held_out_faces"] for line in run.history if "held_out_faces" in line]
-        assert shown
-        for faces in shown:
-            assert len(faces["captions"]) == len(faces["filenames"]) == 12
-            assert faces["captions"] == shown[0]["captions"]
-            assert all(run.files[name].startswith(b"\x89PNG") for name in faces["filenames"])
-
-
-def test_the_figures_tables_and_charts_arrive(runs, online, synthetic_root):
-    faces = read_ibug(synthetic_root / IBUG_FOLDER / TRAIN_XML, with_points=True)
-    stored = json.loads((online / "runs/a/fold0/summary.json").read_text())
-    run = runs["a-fold0"]
-    assert (run.summary["oof_mae_px"], run.summary["seconds"]) == (stored["mae_px"], stored["seconds"])
-    table = read_table(run, "oof_faces")
-    assert table["NME %"].is_monotonic_decreasing
-    rows, prediction = FoldFolder(online / "runs/a/fold0").read_oof(faces)
-    points_px = prediction.points_px
-    assert sorted(table["picture"]) == sorted(faces.pictures[row] for row in rows)
-    run = runs["a-ensemble"]
-    assert len(read_table(run, "oof_faces")) == len(faces)
-    assert read_table(run, "oof_cumulative_error_table")["faces %"].is_monotonic_increasing
-    regions = read_table(run, "oof_error_per_region_table").set_index("region")["NME %"]
-    curve = [line["error_curve/faces_percent"] for line in run.history if "error_curve/faces_percent" in line]
-    assert curve == list(read_table(run, "oof_cumulative_error_table")["faces %"])
-    assert run.summary["region/jaw"] == pytest.approx(regions["jaw"])
-    assert set(region_nme(points_px, faces.take(rows))) == set(regions.index)
-    (name,) = [name for name in run.files if "oof_reliability" in name]
-    assert run.files[name] == (online / "submissions/a-reliability.png").read_bytes()
-
-
-def test_checkpoints_are_committed_and_the_lineage_is_whole(service, runs, online):
-    folds = []
-    for fold in (0, 1):
-        (model,) = [one for one in runs[f"a-fold{fold}"].made if one.type == "model"]
-        assert (model.name, model.version, model.committed, model.aliases) == (f"a-fold{fold}", 0, True, {"latest"})
-        assert model.files["last.pt"] == (online / f"runs/a/fold{fold}/last.pt").read_bytes()
-        stored = json.loads((online / f"runs/a/fold{fold}/summary.json").read_text())
-        assert model.metadata["nme"] == stored["nme"]
-        folds.append(model)
-    ensemble, submit = runs["a-ensemble"], runs["a-submit"]
-    assert ensemble.used == folds
-    (file,) = [one for one in ensemble.made if one.type == "submission"]
-    assert file.aliases == {"latest", "a", "best"}
-    assert file.files["a.csv"] == (online / "submissions/a.csv").read_bytes()
-    assert submit.used == [file]
-    assert all(one.committed for run in runs.values() for one in run.made)
-
-
-def test_a_finished_fold_alerts_who_asks_for_it(runs, online):
-    (alert,) = runs["a-fold0"].alerts
-    assert alert["title"] == "a-fold0 is finished"
-    assert "NME" in alert["text"]
-
-
-def test_an_online_run_that_arrived_is_not_sent_again(service, online):
-    before = len(service.requests)
-    done = sync(online, service)
-    assert (done.returncode, "nothing to do" in done.stdout) == (0, True), done.stderr
-    assert not [request for request in service.requests[before:] if "file_stream" in request]
 
 
 @pytest.fixture(scope="module")
-def private(service, online, synthetic_root, tmp_path_factory) -> Path:
-    """A folder in which "private" was trained online, without pictures, from the models that "a" has in W&B."""
-    folder = tmp_path_factory.mktemp("private")
-    (folder / "configs").symlink_to(REPOSITORY / "configs")
-    start = f"train.epochs=1 train.start=wandb:a:v0 folds.file={online}/runs/a/split.csv"
-    options = ["--name", "private", "--device", "cpu", "--folds", "1", "--data-root", synthetic_root, "--set", f"{TINY} {start}"]
-    done = client(folder, service, RUN_COMMANDS, "train", *options, "--wandb", "online", WANDB_PICTURES="0")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 folds from W&B" in done.stdout
-    return folder
-
-
-def test_a_model_starts_from_an_artifact(online, private):
-    for fold in (0, 1):
-        fetched = private / f"cache/starts/a-v0/fold{fold}/last.pt"
-        assert fetched.read_bytes() == (online / f"runs/a/fold{fold}/last.pt").read_bytes()
-
-
-FETCH = """
-from foldmark.commands.wandb_runs import *
-for name in sys.argv[1:]:
-    try:
-        fetch_source(Places(Path(".")), "train.start", f"wandb:{name}")
-    except UserError as error:
-        print(error)
-"""
-
-
-def test_an_artifact_that_was_changed_or_is_not_there_is_refused(service, online, tmp_path):
-    model = service.artifact("a-fold1", "v0")
-    good = model.files["last.pt"]
-    model.files["last.pt"] = good[:-1] + b"?"
-    refused = {"a:v0": "not the checkpoint", "nothing": "no model", "no name": "write wandb:NAME"}
-    done = client(tmp_path, service, FETCH, *refused)
-    model.files["last.pt"] = good
-    said = done.stdout.splitlines()
-    assert len(said) == len(refused), done.stderr
-    assert all(words in line for words, line in zip(refused.values(), said, strict=True)), said
-    assert not list(tmp_path.glob("cache/starts/a-v0"))
-
-
-def test_pictures_stay_here_where_the_user_says_so(service, private, monkeypatch):
-    run = service.run("private-fold1")
-    assert_whole(run, private / "runs/private/fold1")
-    files = [*run.files, *(name for one in run.made for name in one.files)]
-    assert not [name for name in files if name.endswith((".png", ".jpg"))]
-    assert "face" not in read_table(run, "oof_faces")
-    monkeypatch.setenv("WANDB_PICTURES", "no")
-    with pytest.raises(UserError, match="WANDB_PICTURES=no: is 0 or 1"):
-        start(RunInfo("e", "n", "train", {}, private))
+def service():
+    with serving() as one:
+        yield one
 
 
 class Training:
@@ -287,7 +87,7 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     # Killed when the service has a part of it.
     service.troubles = [Trouble("hang", "PUT .*media")]
     upload = start_sync(workplace, service)
-    wait_for(lambda: rows_of(training.run)[-1:] and rows_of(training.run)[-1]["epoch"] >= 5)
+    wait_for(lambda: rows_of(training.run)[-1:] and rows_of(training.run)[-1][EPOCH] >= 5)
     os.killpg(upload.pid, signal.SIGKILL)
     upload.wait()
     service.troubles = []
@@ -296,6 +96,7 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     assert done.returncode == 0, done.stderr
     assert_whole(training.run, training.fold)
     assert [one.committed for one in training.run.made if one.type == "model"] == [True]
+    assert list_shown_faces(training.run)
     assert training.run.summary["oof_faces"]["_type"] == "table-file"
     assert training.run.summary["oof_faces"]["path"] in training.run.files
     assert "nothing to do" in sync(workplace, service).stdout
@@ -384,13 +185,17 @@ def test_a_service_in_trouble_costs_a_sentence_and_sync_mends_it_later(troubled,
     troubled.troubles = [*stream, Trouble("500", "RunResumeStatus f5")]
     done = client(tmp_path, troubled, FOLDS, "e", *["online"] * 6)
     assert done.returncode == 0, done.stderr
-    seconds = [float(line.split()[1]) for line in done.stdout.splitlines()]
+    seconds = [float(line.split()[1]) for line in done.stdout.splitlines() if line[0].isdigit()]
     assert len(seconds) == 6
     assert max(seconds) < 25
     said = done.stderr.splitlines()
     assert len(said) == 6, done.stderr
     assert sum("going on without it" in line for line in said[:5]) == 5
     assert "e-fold5 stays offline" in said[5]
+    # W&B's own upload would try for hours.
+    troubled.troubles, began = [Trouble("500", "f0-e-.*file_stream")], time.monotonic()
+    assert_refused(sync(tmp_path, troubled), "1 of 6 runs did not arrive, f0-e-")
+    assert time.monotonic() - began < 90
     troubled.troubles = []
     done = sync(tmp_path, troubled)
     assert done.returncode == 0, done.stderr
@@ -428,6 +233,32 @@ def test_a_key_revoked_in_the_middle_of_a_run_is_said_by_training_and_by_sync(tr
         assert_whole(troubled.run(f"e-fold{fold}"), tmp_path / f"runs/e/fold{fold}")
 
 
+# What W&B's client sends as files: a picture and an artifact.
+FILES = """        run.show(lambda wandb: {"face": wandb.Image(np.zeros((8, 8, 3), np.uint8))})
+        (fold.path / "last.pt").write_text(fold.path.name)
+        run.artifact(tracker.Artifact(fold.path.name, "model", [fold.path / "last.pt"], {}))
+"""
+
+
+def test_files_that_wandbs_client_has_given_up_are_said_and_sent_by_sync(troubled, tmp_path):
+    write_epochs(tmp_path / "runs/e", 2)
+    troubled.troubles = [Trouble("404", "PUT .*f0-e.*media"), Trouble("404", "PUT .*artifact.*last.pt")]
+    code = FOLDS.replace("import sys", "import sys, numpy as np").replace("        run.summary(", f"{FILES}        run.summary(")
+    done = client(tmp_path, troubled, code, "e", "online", "online")
+    assert (done.returncode, done.stderr.count("not all of it arrived"), done.stderr.count("\n")) == (0, 2, 2), done.stderr
+    troubled.troubles = [Trouble("500", "PUT .*f0-e.*media"), Trouble("404", "PUT .*artifact.*last.pt")]
+    assert_refused(sync(tmp_path, troubled), "2 of 2 runs did not arrive")
+    troubled.troubles = []
+    done = sync(tmp_path, troubled)
+    assert done.returncode == 0, done.stderr
+    for fold in (0, 1):
+        run = troubled.run(f"e-fold{fold}")
+        assert_whole(run, tmp_path / f"runs/e/fold{fold}")
+        assert [name for name in run.files if "media/images" in name]
+        assert troubled.artifact(f"fold{fold}").committed
+    assert "nothing to do" in sync(tmp_path, troubled).stdout
+
+
 # A disk of 64 KB under wandb/, which is full before 300 epochs are written; then one with room.
 FULL_DISK = """
 mkdir wandb && mount -t tmpfs -o size=64k tmpfs wandb || exit 77
@@ -461,7 +292,8 @@ def test_what_a_killed_process_had_not_given_to_wandb_comes_from_the_fold(troubl
     )
     assert client(tmp_path, troubled, code, "e", "offline").returncode == 9
     (tmp_path / "runs/e/fold0/summary.json").write_text(json.dumps(FIGURES))
-    assert sync(tmp_path, troubled).returncode == 0
+    done = sync(tmp_path, troubled)
+    assert (done.returncode, "uploaded: 1 run." in done.stdout) == (0, True), done.stderr
     assert_whole(troubled.run("e-fold0"), tmp_path / "runs/e/fold0")
 
 
@@ -497,7 +329,8 @@ def test_a_fold_that_stops_alerts_who_asks_for_it_without_this_machines_paths(tr
 
 def test_the_workspace_is_saved_in_the_users_project(troubled, tmp_path):
     pytest.importorskip("wandb_workspaces", reason="the extra `workspace` is not installed")
-    done = client(tmp_path, troubled, "from foldmark.cli import main; main()", "workspace")
+    done = client(tmp_path, troubled, "from foldmark.cli import main; main()", "workspace", WANDB_ENTITY="team")
     assert done.returncode == 0, done.stderr
     (view,) = troubled.views
     assert "oof_faces" in json.dumps(view)
+    assert view["entityName"] == "team"

@@ -20,6 +20,7 @@ from foldmark.core.errors import UserError
 from foldmark.runs.experiment import Session
 from foldmark.runs.places import Places
 from foldmark.show.tracker import RunInfo, start
+from foldmark.show.wandb_file import find_last_step, make_run, read_records, write_records
 from tests.commandline import run_code, run_process
 from tests.conftest import REPOSITORY, assert_refused
 
@@ -76,6 +77,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from foldmark.show.tracker import RunInfo, start
+from foldmark.show.wandb_file import find_last_step, make_run, read_records, write_records
 config = {"train": {"lr": 0.001, "epochs": 4}, "fold": 1}
 about = {"notes": "a try", "tags": ["real faces", "cells head"]}
 run = RunInfo("resnet18", "resnet18-fold1", "train", config, Path("runs/resnet18/fold1"), **about)
@@ -170,7 +172,8 @@ def test_a_service_that_dies_costs_one_warning_and_the_next_fold_has_a_new_one(o
     assert done.stderr.count("\n") == 1
     assert "going on without it" in done.stderr
     (second,) = (tmp_path / "wandb").glob("offline-run-*-f2-resnet18-*")
-    assert sum(record["type"] == "history" for record in records(second)) == 2
+    (file,) = second.glob("run-*.wandb")
+    assert find_last_step(read_records(file)) == 1
 
 
 def test_online_without_a_login_stays_offline_and_says_so(outside, tmp_path):
@@ -206,11 +209,16 @@ def test_a_dashboard_without_runs_or_terminal_says_so(tmp_path):
     assert_refused(run_process(tmp_path, "dashboard"), "needs a terminal")
 
 
-def test_the_dashboard_shows_the_runs_and_ends_with_q(with_run):
+def test_the_dashboard_opens_with_the_latest_folds_writes_nothing_outside_and_ends_with_q(with_run):
+    about = {"id": "submit-resnet18", "experiment": "resnet18", "name": "resnet18-submit", "job_type": "submit"}
+    file = with_run / "wandb/offline-run-20990101_000000-submit-resnet18/run-submit-resnet18.wandb"
+    file.parent.mkdir()
+    write_records(file, make_run(about | {"config": {}, "notes": "", "tags": []}, "foldmark", 0))
+    (with_run / "home").mkdir(exist_ok=True)
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(with_run)
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"}
+        environment = make_environment(with_run, TERM="xterm-256color", COLUMNS="150", LINES="40")
         code = "import sys; sys.argv[1:] = ['dashboard']; from foldmark.cli import main; main()"
         os.execve(sys.executable, [sys.executable, "-c", code], environment)
     shown, status, deadline = b"", None, time.monotonic() + 40
@@ -218,13 +226,15 @@ def test_the_dashboard_shows_the_runs_and_ends_with_q(with_run):
         if select.select([terminal], [], [], 0.2)[0]:
             with suppress(OSError):  # how Linux tells that the other end is closed
                 shown += os.read(terminal, 65536)
-        if b"f1-resnet18" in shown:
+        if b"-f1-" in shown and b"val/nme" in shown:
             os.write(terminal, b"q")
         ended, code = os.waitpid(process, os.WNOHANG)
         status = code if ended else None
     os.close(terminal)
     assert status == 0
-    assert b"f1-resnet18" in shown
+    assert b"20990101_000000-sub" in shown
+    assert b"val/nme" in shown  # of the fold, though it is not the latest run
+    assert not list((with_run / "home").rglob("*"))
 
 
 def test_a_sync_without_runs_or_login_or_network_is_one_sentence(outside, with_run):
@@ -275,6 +285,7 @@ def test_a_workspace_without_its_library_or_a_login_is_one_sentence(outside, fre
     (tmp_path / "there" / "wandb_workspaces").mkdir(parents=True)
     (tmp_path / "there" / "wandb_workspaces" / "__init__.py").touch()
     assert_refused(fresh(command, tmp_path / "there"), "not logged in")
+    assert not list((tmp_path / "home").rglob("*"))
 
 
 def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_side():
@@ -285,7 +296,7 @@ def test_the_workspace_shows_curves_with_a_band_all_faces_and_variants_side_by_s
     curves, variants, faces, errors = (section.panels for section in page.sections)
     assert (page.entity, page.project) == ("somebody", "foldmark")
     assert {(panel.groupby, panel.groupby_aggfunc, panel.groupby_rangefunc) for panel in curves} == {("Group", "mean", "stddev")}
-    assert ["held_out/nme"] in [panel.y for panel in curves]
+    assert ["curves/held_out_nme"] in [panel.y for panel in curves]
     assert [panel.metrics for panel in variants[: len(FIGURES)]] == [[key] for key in FIGURES]
     assert [panel.table_name for panel in faces[:1]] == ["oof_faces"]
     assert errors[2].media_keys == ["oof_reliability"]

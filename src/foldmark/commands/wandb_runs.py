@@ -20,11 +20,14 @@ from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import FROM_WANDB, Places
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.terminal import say
-from foldmark.show.tracker import PROJECT, RUN_FILE, UPLOAD_LIMIT, read_identity
+from foldmark.show.tracker import PROJECT, RUN_FILE, read_identity
 from foldmark.show.wandb_calls import (
     NETWORK_LIMIT,
+    UPLOAD_LIMIT,
     call_with_limit,
+    has_arrived,
     is_uploaded,
+    limit_retries,
     mark_uploaded,
     read_last_step,
     shorten_error,
@@ -32,31 +35,41 @@ from foldmark.show.wandb_calls import (
     tear_down,
 )
 from foldmark.show.wandb_file import (
+    Content,
     end_run,
-    find_last_step,
+    find_run,
     has_ended,
-    has_run,
+    list_content,
     make_run,
     read_records,
     select_missing,
     write_records,
 )
+from foldmark.show.wandb_view import show_first
 
 Answer = TypeVar("Answer")
 
 # A run that is being made is written to at least every 15 seconds.
 STILL_WRITTEN = 60  # seconds
 WANDB = [sys.executable, "-m", "wandb"]
+AFTER_FOLDS = ("ensemble", "submit")  # jobs, each of which uses what those before have made
 
 
 def dashboard(session: Session) -> int:
-    """Open W&B's terminal dashboard over the runs made here and return its exit code.
+    """Open W&B's terminal dashboard over the runs made here, with the folds of the latest experiment, and return its exit code.
 
     Raises UserError when there is nothing to show, or no terminal to show it in.
     """
     runs = _find_runs(session.places.wandb)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(f"{runs}: the dashboard needs a terminal; `wandb leet inspect --summary {runs}` prints the latest run.")
+    files = [(file, run) for file in _list_files(runs) if (run := find_run(file))]
+    if files:
+        latest, last = files[-1]
+        folds = [file.parent for file, run in files if run.run_group == last.run_group and run.job_type not in AFTER_FOLDS]
+        show_first(runs, folds or [latest.parent], latest.parent)
+    stay_in_this_folder()
+    os.environ.setdefault("WANDB_CONFIG_DIR", "wandb/config")
     return subprocess.run([*WANDB, "leet", "run", str(runs)]).returncode
 
 
@@ -76,20 +89,27 @@ def sync(session: Session) -> None:
     if not parts:
         say(f"{runs}: all finished runs are uploaded, nothing to do.")
         return
-    stay_in_this_folder()
-    entity = os.environ.get("WANDB_ENTITY") or require_login()
-    count, failed = len(parts), list[str]()
-    # What the service lacks of a run depends on the parts before, so these go one after the other.
-    while parts:
-        uploads = [Upload(files.pop(0), folders.get(key), entity) for key, files in parts.items()]
-        copies = [upload.copy for upload in uploads if upload.prepare()]
-        if copies:
-            subprocess.run([*WANDB, "sync", "--include-online", *map(str, copies)])
-        failed += [upload.file.parent.name for upload in uploads if not upload.finish()]
-        parts = {key: files for key, files in parts.items() if files}
-    if failed:
-        raise UserError(f"{runs}: {len(failed)} of {count} runs did not arrive, {failed[0]} first; run make sync again.")
-    say(f"uploaded: {count} runs. Next: make workspace (a page of curves, faces and variants over them)")
+    entity = require_login()
+    missing = set(parts)
+    # What uses an artifact goes after the run that made it: W&B would take the one that comes first for its maker.
+    for stage in range(len(AFTER_FOLDS) + 1):
+        left = {key: files for key, files in parts.items() if _find_stage(files[0]) == stage}
+        failed = set[str]()
+        # What the service lacks of a run depends on the parts before, so these go one after the other.
+        while left:
+            uploads = {key: Upload(files[0], folders.get(key), entity) for key, files in left.items()}
+            copies = [upload.copy for upload in uploads.values() if upload.prepare()]
+            if copies:
+                command = [*WANDB, "sync", "--include-online", *map(str, copies)]
+                subprocess.run(command, env={**limit_retries(), **os.environ})
+            failed |= {key for key, upload in uploads.items() if not upload.finish()}
+            missing -= uploads.keys() - failed
+            left = {key: files[1:] for key, files in left.items() if files[1:] and key not in failed}
+        if failed:
+            name = min(failed)
+            raise UserError(f"{runs}: {len(missing)} of {len(parts)} runs did not arrive, {name} first; run make sync again.")
+    count = f"{len(parts)} {'run' if len(parts) == 1 else 'runs'}"
+    say(f"uploaded: {count}. Next: make workspace (a page of curves, faces and variants over them)")
 
 
 class Upload:
@@ -99,7 +119,7 @@ class Upload:
         self.file, self.fold, self.entity = file, fold, entity
         self.copy = file.with_name("upload.wandb")
         self.path = ""  # of the run in W&B
-        self.last = -1  # step
+        self.content: Content | None = None
         self.readable = True
 
     def prepare(self) -> bool:
@@ -117,7 +137,7 @@ class Upload:
             return False
         self.path = f"{run.entity or self.entity}/{run.project or PROJECT}/{run.run_id}"
         rows = _collect_rows(self.fold) if self.fold else {}
-        self.last = max([find_last_step(records), *rows])
+        self.content = list_content(records, max(rows, default=-1))
         if self.fold and (summary := self.fold.summary):
             # Also where W&B's own process died before training came to its end.
             records = end_run(records, {**rows.get(max(rows, default=0), {}), **collect_figures(summary)})
@@ -126,7 +146,7 @@ class Upload:
 
     def finish(self) -> bool:
         """Mark the file where all of it arrived; whether it did. One that cannot be read is not marked, and not missed."""
-        arrived = not self.path or (is_uploaded(self.copy) and ask(read_last_step, self.path) >= self.last)
+        arrived = self.content is None or (is_uploaded(self.copy) and ask(has_arrived, self.path, self.content))
         self._remove_copy()
         if arrived and self.readable:
             mark_uploaded(self.file)
@@ -147,8 +167,7 @@ def fetch_source(places: Places, key: str, source: str) -> None:
     if not re.fullmatch(r"[\w.-]+(:[\w.-]+)?", source.removeprefix(FROM_WANDB), re.ASCII):
         raise UserError(f"{key}: {source}: write wandb:NAME or wandb:NAME:ALIAS, as in wandb:resnet18:v0.")
     name, _, alias = source.removeprefix(FROM_WANDB).partition(":")
-    stay_in_this_folder()
-    entity = os.environ.get("WANDB_ENTITY") or require_login()
+    entity = require_login()
     with lock_file(folder):
         if folder.is_dir():  # another process has fetched them
             return
@@ -182,7 +201,8 @@ def fetch_model(path: str, fold: FoldFolder) -> bool:
 
 
 def require_login() -> str:
-    """The user's W&B name. Raises UserError unless W&B knows it and its server agrees."""
+    """The user's name in W&B, or the team's in WANDB_ENTITY. Raises UserError without a login that W&B's server takes."""
+    stay_in_this_folder()
     try:
         import wandb
 
@@ -192,7 +212,7 @@ def require_login() -> str:
         raise UserError(f"W&B: cannot start ({shorten_error(error)}); check that it is installed.") from None
     if not logged_in:
         raise UserError("W&B: not logged in; run `.venv/bin/wandb login` once, then the same command again.")
-    return ask(lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
+    return os.environ.get("WANDB_ENTITY") or ask(lambda: wandb.Api(timeout=NETWORK_LIMIT - 5).viewer.entity)
 
 
 def ask(question: Callable[..., Answer], *about: object, seconds: float = NETWORK_LIMIT) -> Answer:
@@ -210,7 +230,7 @@ def ask(question: Callable[..., Answer], *about: object, seconds: float = NETWOR
 
 
 def _find_runs(runs: Path) -> Path:
-    if not any(file.is_file() for file in runs.glob("*run-*/run-*.wandb")):
+    if not _list_files(runs):
         raise UserError(f"{runs}: no runs there yet; `make train` makes the first one.")
     return runs
 
@@ -226,7 +246,7 @@ def _write_lost_run(runs: Path, fold: FoldFolder) -> None:
     write, or was killed before its first second was over."""
     file, rows = fold.path / RUN_FILE, _collect_rows(fold)
     identity = read_identity(file)
-    if identity is None or any(map(has_run, runs.glob(f"*run-*-{identity['id']}/run-*.wandb"))) or is_locked(fold.path):
+    if identity is None or any(map(find_run, runs.glob(f"*run-*-{identity['id']}/run-*.wandb"))) or is_locked(fold.path):
         return
     if not rows:
         say(f"{fold.path}: nothing of it in {runs}, and no epochs to send; the command that made it shows it again.")
@@ -247,14 +267,23 @@ def _collect_rows(fold: FoldFolder) -> dict[int, dict[str, float]]:
 def _list_parts(runs: Path) -> dict[str, list[Path]]:
     """The files to upload of each run by its id, in the order in which they were begun: those after the last one that is
     uploaded, because that one has all epochs of those before, and later figures."""
-    # By their time, whether offline or not.
-    found = [path for path in runs.glob("*run-*/run-*.wandb") if path.is_file()]
-    found.sort(key=lambda path: path.parent.name.removeprefix("offline-"))
     parts: dict[str, list[Path]] = {}
-    for file in found:
+    for file in _list_files(runs):
         key = file.stem.removeprefix("run-")
         parts[key] = [] if is_uploaded(file) else [*parts.get(key, []), file]
     return {key: files for key, files in parts.items() if files}
+
+
+def _list_files(runs: Path) -> list[Path]:
+    """The runs' files by their time, whether offline or not."""
+    found = [path for path in runs.glob("*run-*/run-*.wandb") if path.is_file()]
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
+
+
+def _find_stage(file: Path) -> int:
+    """0 for a run that uses no other run's artifacts, else when it comes after those."""
+    run = find_run(file)
+    return AFTER_FOLDS.index(run.job_type) + 1 if run and run.job_type in AFTER_FOLDS else 0
 
 
 def _is_growing(file: Path, folder: FoldFolder | None) -> bool:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from foldmark.commands.wandb_runs import require_login
 from foldmark.core.errors import UserError
 from foldmark.core.metrics import HEADLINE_METRICS, TABLE_METRICS
+from foldmark.report.wandb import KEYS
 from foldmark.show.terminal import say_made
-from foldmark.show.tracker import PROJECT, UPLOAD_LIMIT
-from foldmark.show.wandb_calls import call_with_limit, shorten_error
+from foldmark.show.tracker import PROJECT
+from foldmark.show.wandb_calls import UPLOAD_LIMIT, call_with_limit, shorten_error
 
 # W&B's library for this is an extra; only `make workspace` has a use for it.
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 NAME = "Foldmark: folds, faces, variants"
 CURVES = {
-    **{f"held_out/{key}": f"{metric.axis} of the held-out faces" for key, metric in HEADLINE_METRICS.items()},
-    "train/mae_px": "MAE (px) in training",
-    "train/loss": "loss",
-    "train/lr": "learning rate",
-    "machine/faces_per_second": "faces per second",
-    "machine/memory_mb": "peak memory (MB)",
+    **{KEYS[key]: f"{metric.axis} of the held-out faces" for key, metric in HEADLINE_METRICS.items()},
+    KEYS["train_mae_px"]: "MAE (px) in training",
+    KEYS["loss"]: "loss",
+    KEYS["lr"]: "learning rate",
+    KEYS["faces_per_second"]: "faces per second",
+    KEYS["memory_mb"]: "peak memory (MB)",
 }
 # The metrics that variants are compared by; lower is better.
 FIGURES = {
@@ -59,7 +60,12 @@ def workspace(entity: str) -> "Workspace":
                 is_open=True,
                 panels=[
                     panels.LinePlot(
-                        x="epoch", y=[key], title=title, groupby_rangefunc="stddev", log_y=key == "train/loss", **folds
+                        x=KEYS["epoch"],
+                        y=[key],
+                        title=title,
+                        groupby_rangefunc="stddev",
+                        log_y=key == KEYS["loss"],
+                        **folds,
                     )
                     for key, title in CURVES.items()
                 ],

@@ -12,7 +12,7 @@ import pandas
 from foldmark.core.config import Config
 from foldmark.core.faces import Faces
 from foldmark.core.files import file_sha256
-from foldmark.core.metrics import METRICS, compute_scores, face_nme, face_region_nme, format_scores, region_nme
+from foldmark.core.metrics import HEADLINE_METRICS, METRICS, compute_scores, face_nme, face_region_nme, format_scores, region_nme
 from foldmark.report.face_sheet import draw_crop
 from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
@@ -22,11 +22,13 @@ from foldmark.show.tracker import Artifact, RunInfo, Tracker, start
 from foldmark.submission.record import Provenance, record_path
 from foldmark.train.listener import Listener
 
-# Of metrics.csv's columns, which W&B shows in which section; what starts with train_ belongs to training.
-SECTIONS = {
-    **dict.fromkeys(("loss", "lr"), "train"),
-    **dict.fromkeys((*METRICS, "mse_crop"), "held_out"),
-    **dict.fromkeys(("seconds", "faces_per_second", "memory_mb"), "machine"),
+# W&B's names of metrics.csv's columns. W&B sorts charts by name, so the first section has those worth a look first.
+KEYS = {
+    **{key: f"curves/held_out_{key}" for key in HEADLINE_METRICS},
+    **{key: f"curves/{key}" for key in ("loss", "train_mae_px")},
+    **{key: f"held_out/{key}" for key in [*METRICS, "mse_crop"] if key not in HEADLINE_METRICS},
+    **{key: f"machine/{key}" for key in ("faces_per_second", "memory_mb", "seconds")},
+    **{key: f"train/{key.removeprefix('train_')}" for key in ("epoch", "lr", "train_mse", "train_mse_crop")},
 }
 SHOWN_FACES, PICTURE_SETS = 12, 5  # while a fold trains: so many held-out faces, about so many times
 TABLE_WIDTH = 128  # pixels of a face in the table, which holds all of them
@@ -122,13 +124,7 @@ def list_tags(config: Config, *, synthetic: bool) -> tuple[str, ...]:
 
 def collect_epoch_values(row: dict) -> dict[str, float]:
     """An epoch's row of metrics.csv under W&B's names, without what was not measured."""
-    values = {"epoch": row["epoch"]}
-    for column, value in row.items():
-        if column in SECTIONS and value is not None:
-            values[f"{SECTIONS[column]}/{column}"] = value
-        elif column.startswith("train_"):
-            values[f"train/{column.removeprefix('train_')}"] = value
-    return values
+    return {KEYS[column]: value for column, value in row.items() if column in KEYS and value is not None}
 
 
 def collect_figures(summary: dict) -> dict[str, float]:

@@ -17,18 +17,20 @@ from typing import Any, Literal
 
 from foldmark.core.errors import UserError
 from foldmark.core.files import read_kept, write_text
-from foldmark.show.terminal import plain_text
+from foldmark.show.terminal import plain_text, say
 from foldmark.show.wandb_calls import (
     NETWORK_LIMIT,
+    UPLOAD_LIMIT,
     call_with_limit,
+    has_arrived,
     is_set,
     mark_uploaded,
-    read_last_step,
+    record_artifacts,
     shorten_error,
     stay_in_this_folder,
     tear_down,
 )
-from foldmark.show.wandb_file import is_complete
+from foldmark.show.wandb_file import is_complete, list_content, read_records
 
 PROJECT = "foldmark"
 RUN_FILE = "wandb.json"  # in the folder of what a W&B run shows: its id, and what else W&B is told at its start
@@ -37,7 +39,6 @@ RUN_FILE = "wandb.json"  # in the folder of what a W&B run shows: its id, and wh
 START_LIMIT, CALL_LIMIT, FINISH_LIMIT = 45, 15, 60
 WRITE_LIMIT = 5  # for what an ended offline run has left to write
 FLUSH_EVERY = 1.0  # to this disk, which is all that a killed process leaves
-UPLOAD_LIMIT = 300  # what an online run may still send when it ends, its checkpoint above all
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,11 @@ class Tracker:
                 # Relative, so that the folder may move before the upload, and its place stays the user's own.
                 path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
                 artifact.add_file(str(path), policy="immutable" if made.kind == "model" else "mutable", skip_cache=True)
-            if used and run.offline:
-                # As use_artifact does, which refuses offline; the upload then records the use.
-                run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
-            elif used:
-                run.use_artifact(artifact)
-            else:
-                run.log_artifact(artifact, aliases=["latest", *made.aliases])
+            # As use_artifact does, which refuses offline and, online, waits for the upload.
+            how = {"use_after_commit": True, "is_user_created": True} if used else {"aliases": ["latest", *made.aliases]}
+            run._log_artifact(artifact, **how)
 
-        self._call(send, UPLOAD_LIMIT if used else FINISH_LIMIT)
+        self._call(send, FINISH_LIMIT)
 
     def summary(self, values: dict[str, Any]) -> None:
         """The figures that stand for the whole run."""
@@ -140,10 +137,8 @@ class Tracker:
         run = self._run
         if run is None:
             return
-        if run.offline:
-            self._call(lambda run: finish_offline(run, failed, self._last_step), FINISH_LIMIT)
-        else:
-            self._call(lambda run: finish_online(run, failed, self._last_step), UPLOAD_LIMIT + FINISH_LIMIT)
+        end, limit = (finish_offline, FINISH_LIMIT) if run.offline else (finish_online, UPLOAD_LIMIT + FINISH_LIMIT)
+        self._call(lambda run: end(run, failed, self._last_step), limit)
         self._run = None
 
     def __enter__(self) -> "Tracker":
@@ -186,7 +181,9 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
         key = _keep_identity(run)  # first, so that `make sync` knows of it whatever becomes of W&B
         if mode == "online":
             try:
-                return Tracker(call_with_limit(START_LIMIT, lambda: _init(run, key, "online")))
+                started = call_with_limit(START_LIMIT, lambda: _init(run, key, "online"))
+                say(f"W&B shows {run.name} at {started.url}")
+                return Tracker(started)
             except Exception as error:
                 _warn(f"W&B: {run.name} stays offline ({shorten_error(error)}); `make sync` uploads it later.")
                 tear_down()  # or its service would still hold the run's id
@@ -198,23 +195,27 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
 
 def finish_offline(run: Any, failed: bool, last_step: int) -> None:
     """End an offline run. Raises an error where its file has not all of it, as on a full disk: W&B itself says nothing."""
-    file = Path(run.settings.sync_file)
     run.finish(exit_code=int(failed))
-    for _ in range(100):  # W&B's process writes the rest a little later
-        if is_complete(file, last_step):
-            return
-        time.sleep(WRITE_LIMIT / 100)
-    raise OSError(f"{file.parent}: not all of it could be written, is the disk full?")
+    _wait_for_file(run, last_step)
 
 
 def finish_online(run: Any, failed: bool, last_step: int) -> None:
-    """End an online run and mark it as uploaded. Raises an error where the service has not all steps of its history: W&B itself
-    may end in silence."""
-    file = Path(run.settings.sync_file)
+    """End an online run and mark it as uploaded. Raises an error where the service has not all of it: W&B may end in silence."""
     run.finish(exit_code=int(failed))
-    if read_last_step(run.path) < last_step:
+    file = _wait_for_file(run, last_step)
+    if not has_arrived(run.path, list_content(read_records(file), last_step)):
         raise ConnectionError("not all of it arrived")
     mark_uploaded(file)
+
+
+def _wait_for_file(run: Any, last_step: int) -> Path:
+    """The file of an ended run, once it has all of it."""
+    file = Path(run.settings.sync_file)
+    for _ in range(100):  # W&B's process writes the rest a little later
+        if is_complete(file, last_step):
+            return file
+        time.sleep(WRITE_LIMIT / 100)
+    raise OSError(f"{file.parent}: not all of it could be written, is the disk full?")
 
 
 def _init(run: RunInfo, key: str, mode: Literal["online", "offline"]) -> Any:
@@ -242,7 +243,7 @@ def _init(run: RunInfo, key: str, mode: Literal["online", "offline"]) -> Any:
         x_disable_machine_info=True,
         x_save_requirements=False,
     )
-    return wandb.init(
+    started = wandb.init(
         project=PROJECT,
         dir=".",
         mode=mode,
@@ -256,6 +257,9 @@ def _init(run: RunInfo, key: str, mode: Literal["online", "offline"]) -> Any:
         notes=run.notes or None,
         tags=run.tags,
     )
+    if mode == "online":
+        record_artifacts(started)
+    return started
 
 
 def read_identity(file: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ def write_records(file: Path, records: list[Any]) -> None:
     write_bytes(file, memoryview(content))
 
 
-def has_run(file: Path) -> bool:
-    """Whether W&B has written to a run's file which run it is: it does within the first second."""
+def find_run(file: Path) -> Any | None:
+    """The record of which run a file is of, None as long as there is none: W&B writes it within the first second."""
     try:
         with file.open("rb") as opened:
             start = opened.read(2 * BLOCK)
     except OSError:
-        return False
-    return any(record.HasField("run") for record in _parse(start))
+        return None
+    return next((record.run for record in _parse(start) if record.HasField("run")), None)
 
 
 def has_ended(records: list[Any]) -> bool:
@@ -53,6 +54,27 @@ def has_ended(records: list[Any]) -> bool:
 def find_last_step(records: list[Any]) -> int:
     """The highest step of the run's history, -1 without any."""
     return max((record.history.step.num for record in records if record.HasField("history")), default=-1)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a run's records hold that its service must have: the last step of the history, its pictures and tables by their paths,
+    and the artifacts that it made, each with its type, name and digest."""
+
+    last_step: int
+    media: frozenset[str]
+    artifacts: frozenset[tuple[str, str, str]]
+
+
+def list_content(records: list[Any], last_step: int) -> Content:
+    """The content of records whose history has at least that last step."""
+    paths = [file.path for record in records if record.HasField("files") for file in record.files.files]
+    made = [record.artifact for record in records if record.HasField("artifact") and not record.artifact.use_after_commit]
+    return Content(
+        max(last_step, find_last_step(records)),
+        frozenset(path for path in paths if path.startswith("media/")),
+        frozenset((artifact.type, artifact.name, artifact.digest) for artifact in made),
+    )
 
 
 def is_complete(file: Path, last_step: int) -> bool:
