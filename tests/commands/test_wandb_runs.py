@@ -21,7 +21,7 @@ from foldmark.runs.fold_folder import FoldFolder
 from foldmark.show.wandb_file import read_records
 from tests.commandline import COMMAND, fork_process
 from tests.conftest import REPOSITORY, assert_refused
-from tests.wandb_client import EPOCH, NOTES, TINY, assert_whole, client, list_shown_faces, make_environment, rows_of, sync
+from tests.wandb_client import EPOCH, NOTES, TINY, assert_whole, client, make_environment, rows_of, sync
 from tests.wandb_service import Run, Service, Trouble, serving, wait_for
 
 KILLS = int(os.environ.get("FOLDMARK_KILLS", "0"))
@@ -96,7 +96,6 @@ def test_pieces_killed_online_and_offline_and_in_an_upload_are_one_whole_run(ser
     assert done.returncode == 0, done.stderr
     assert_whole(training.run, training.fold)
     assert [one.committed for one in training.run.made if one.type == "model"] == [True]
-    assert list_shown_faces(training.run)
     assert training.run.summary["oof_faces"]["_type"] == "table-file"
     assert training.run.summary["oof_faces"]["path"] in training.run.files
     assert "nothing to do" in sync(workplace, service).stdout
