@@ -27,7 +27,7 @@ from tests.faults.project import (
 # Those that neither read nor write what the others wrote, need the network, or take minutes.
 LEFT_OUT = {
     *("data", "synthetic", "model", "dashboard", "sync", "workspace"),
-    *("part1", "part2", "extra", "photos", "export", "demo", "distill"),
+    *("part1", "part2", "extra", "photos", "export", "demo", "distill", "tune"),
 }
 CSV = f"submissions/{A}.csv"
 SAMPLED = 5  # the suite takes one kind of damage in so many

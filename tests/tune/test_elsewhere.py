@@ -7,8 +7,19 @@ import numpy as np
 import pytest
 
 from tests.commandline import RUN_COMMANDS, SOURCE, run_code
-from tests.report.test_wandb import of_kind, records, summary
+from tests.show.test_tracker import records
 from tests.tune.conftest import PLANTED
+
+
+def of_kind(run: list[dict], kind: str) -> list[dict]:
+    return [record[kind] for record in run if record["type"] == kind]
+
+
+def summary(run: list[dict]) -> dict:
+    merged = {}
+    for part in of_kind(run, "summary"):
+        merged |= part["update"]
+    return merged
 
 
 def test_each_trial_is_a_run_of_the_searchs_group_with_its_values_and_outcome(options, optuna, write_search, workplace):
