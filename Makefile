@@ -40,8 +40,8 @@ workspace: .venv/workspace-installed
 # Not `export` first: make would take the line for its directive.
 demo export: .venv/export-installed
 distill: $(if $(value UNLABELLED),.venv/photos-installed)
-# Ray is needed for more than one fold at a time.
 tune: .venv/tune-installed
+# Ray is needed for more than one fold at a time.
 train tune distill part1 part2 extra: $(if $(value CLUSTER)$(filter-out 1,$(value WORKERS)),.venv/cluster-installed)
 $(COMMANDS): setup
 $(COMMANDS) photos workspace export demo:

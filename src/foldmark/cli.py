@@ -55,7 +55,7 @@ COMMANDS = {
     "data": "Fetch, check and unpack the real data sets; resumes an interrupted download.",
     "check": "Check all faces: damage, wrong points, duplicates, leakage. Exit code 2: training would stop or be wrong.",
     "train": "Train the folds of an experiment; resumes where it was interrupted.",
-    "tune": "Search config keys: trainings as configs/search.yaml says, the best as a config, in runs/<config>-search.",
+    "tune": "Search the config keys that configs/search.yaml names; write the best config into runs/<config>-search.",
     "compare": "Compare all trained experiments on the data set of CONFIG, with intervals; find their best blend.",
     "csv": "Ensemble the finished folds on the test list; write and check submissions/<experiment>.csv.",
     "submit": "Check the CSV, made first if it is missing or stale, and upload it when Kaggle is configured.",
@@ -94,7 +94,7 @@ WANDB = _option("wandb", "offline, online (after `wandb login`) or disabled. [de
 NOTES = _option("notes", "Notes that W&B shows beside the run.", default="")
 WORKERS = _option("workers", "Folds to train at a time, or auto: one for each GPU, or for each core. [default: 1]", default="")
 CLUSTER = _option("cluster", "Ray cluster to train on: auto for the one of this machine, or an address.", default="")
-FOLDS = _option("folds", "Folds to train, such as '0 1'; for export, distill one; for tune judges. [default: all]", default="")
+FOLDS = _option("folds", "Folds to train, such as '0 1' [default: all]; for export, distill: one; for tune: judges.", default="")
 UNLABELLED = _option("unlabelled", "Folder with pictures without labels, from whose faces distill learns, too.", default="")
 COMPETITION = _option("competition", "Kaggle competition that `submit` uploads to.")
 FORCE = _option("force", "Upload a CSV that was edited after it was made (make: FORCE=1).", is_flag=True)

@@ -1,12 +1,25 @@
 """Folds on a cluster of simulated machines: the same bits as the plain loop's, whatever dies, and nothing left behind."""
 
 import re
+import subprocess
+import sys
+
+import pytest
 
 from tests.cluster.conftest import TINY, assert_ends_well, count_epochs
 from tests.cluster.machines import kill, wait_for
 from tests.commandline import PROCESSES
 from tests.conftest import assert_refused
 from tests.train.test_crash import assert_same_bits
+
+OWN_RAY = """
+import sys
+from foldmark.cluster.connection import require_ray, start_ray
+with start_ray(1, 0):
+    print(require_ray().get_runtime_context().gcs_address, flush=True)
+    sys.stdin.readline()
+"""
+JOIN = "import sys, ray; ray.init(address=sys.argv[1])"
 
 
 def test_a_killed_worker_a_lost_machine_and_a_killed_head_cost_no_bit(machines, start, workplace, whole):
@@ -50,6 +63,17 @@ def test_what_is_not_there_is_one_sentence(foldmark, synthetic_root, monkeypatch
     for option in (("--workers", "2"), ("--cluster", "auto")):
         assert_refused(foldmark(*train, *option), "Ray is not installed", "make train", "pip install")
     assert not (workplace / "runs").exists()
+
+
+def test_ray_of_this_command_alone_takes_nothing_from_who_has_no_token():
+    pytest.importorskip("ray", reason="Ray is not installed: make .venv/cluster-installed does that")
+    with subprocess.Popen([sys.executable, "-c", OWN_RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().strip()
+        assert address
+        done = subprocess.run([sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=120)
+        process.communicate("\n")
+    assert done.returncode
+    assert "InvalidAuthToken" in done.stderr
 
 
 def _import_nothing_of_ray() -> None:

@@ -12,6 +12,7 @@ import torch
 from foldmark.cluster.choice import open_engine
 from foldmark.commands.train import FoldJob, train_one
 from foldmark.commands.wandb_runs import fetch_source
+from foldmark.core.config import change_config
 from foldmark.core.config_file import load_config
 from foldmark.core.errors import DivergedError, UserError
 from foldmark.core.files import lock_folder, write_text
@@ -43,7 +44,7 @@ from foldmark.train.state import check_names
 from foldmark.tune.folder import Search, drop_crops
 from foldmark.tune.judge import compare_runs, judge
 from foldmark.tune.listener import Pruned, TrialListener
-from foldmark.tune.space import change_config, validate_each_epoch
+from foldmark.tune.space import validate_each_epoch
 from foldmark.tune.study import BASE, Study, Trial
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from foldmark.cluster.choice import open_engine
 from foldmark.commands.train import MemberTraining
-from foldmark.core.config import Config, TrainConfig, list_differences
+from foldmark.core.config import Config, TrainConfig, change_config, list_differences
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE, file_sha256
 from foldmark.core.metrics import bootstrap_interval, face_nme, format_scores
 from foldmark.ensemble.ensemble import average_folds
-from foldmark.ensemble.fit import find_fit, find_nets, lend_fit, write_fit
+from foldmark.ensemble.fit import copy_fit, find_fit, find_nets, write_fit
 from foldmark.ensemble.nested import JudgedNet, NestedFigures, read_nested
 from foldmark.ensemble.unlabelled import list_pictures, teach_unlabelled
 from foldmark.export.facts import Facts
@@ -89,15 +89,7 @@ def open_plain(session: Session, experiment: Experiment, folds: list[int] | None
 
 def forget_share(config: Config) -> Config:
     """The config as a run without teachers has it."""
-    return change_config(config, {"train": {"teacher_share": TrainConfig().teacher_share}})
-
-
-def change_config(config: Config, changes: dict[str, dict]) -> Config:
-    """The config with other values of some keys, by their sections."""
-    tree = config.model_dump()
-    for section, keys in changes.items():
-        tree[section] |= keys
-    return Config.model_validate(tree)
+    return change_config(config, {"train.teacher_share": TrainConfig().teacher_share})
 
 
 class Distillation:
@@ -108,9 +100,9 @@ class Distillation:
 
     def measure(self, fold: int) -> tuple[Run, NestedFigures]:
         """Train what a distilled net is judged with on a fold, print the figures, and give them with its run."""
-        plain, split = self.plain, {"file": self.plain.folder.split_file}
+        plain = self.plain
         say(f"nested: nets that do not see fold {fold} teach one that does not see it either, and both are judged on it.")
-        without = change_config(plain.config, {"folds": {**split, "leave_out": fold}})
+        without = change_config(plain.config, {"folds.file": plain.folder.split_file, "folds.leave_out": fold})
         teachers = self.train(f"{plain.name}-teachers{fold}", without, None)
         write_fit(teachers.folder.ensemble_file, [teachers.folder], np.ones(1), teachers.faces)
         learner = self.train(f"{plain.name}-distilled{fold}", self.learn_from(teachers), [fold])
@@ -138,18 +130,17 @@ class Distillation:
         say("the net to take away: it learns all faces, as the distilled net above learned those of its folds.")
         net = self.train(f"{self.plain.name}-distilled", self.learn_from(self.plain), [ALL_FACES])
         figures.write(net.folder.nested_file)
-        lend_fit(learner.folder, net.folder)
+        copy_fit(learner.folder, net.folder)
         say(f"{net.fold(ALL_FACES).path}: {figures.describe_net()}")
         return net
 
     def learn_from(self, teachers: Run) -> Config:
         """The config of a net that learns from the nets of a run."""
-        learned: dict = {"teacher": [teachers.name]}
+        learned: dict = {"folds.file": self.plain.folder.split_file, "train.teacher": [teachers.name]}
         if self.unlabelled:
             file = teach_unlabelled(teachers, self.unlabelled, self.experiment.data, show_progress)
-            learned["unlabelled"] = self.session.places.relative(file)
-        split = {"file": self.plain.folder.split_file}
-        return change_config(self.experiment.config, {"folds": split, "train": learned})
+            learned["train.unlabelled"] = self.session.places.relative(file)
+        return change_config(self.experiment.config, learned)
 
     def train(self, name: str, config: Config, folds: list[int] | None) -> Run:
         """A run, trained from where it stands. Raises UserError for one that was begun with other settings."""

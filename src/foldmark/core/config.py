@@ -3,7 +3,7 @@
 import json
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -206,6 +206,15 @@ def check_config(tree: Any, where: str) -> Config:
     except ValidationError as error:
         # A key may hold line breaks.
         raise UserError(f"{where}: {' '.join(_first_problem(error).split())}") from None
+
+
+def change_config(config: Config, values: Mapping[str, Any], where: str = "config") -> Config:
+    """The config with other values of some keys, such as {"train.epochs": 3}. Raises UserError for what does not fit."""
+    tree = config.model_dump()
+    for name, value in values.items():
+        section, key = name.split(".")
+        tree[section][key] = value
+    return check_config(tree, where)
 
 
 def drop_retired(tree: Any) -> Any:

@@ -100,8 +100,9 @@ def write_fit(path: Path, folders: Sequence[RunFolder], weights: np.ndarray, fac
         write_text(path, fit_ensemble(folders, weights, faces).model_dump_json(indent=1) + "\n")
 
 
-def lend_fit(source: RunFolder, folder: RunFolder) -> None:
-    """Keep a run's calibration as that of a net which learned all faces in the same way, so has none of its own."""
+def copy_fit(source: RunFolder, folder: RunFolder) -> None:
+    """Write the calibration of a run as that of another one, whose net learned all faces in the same way: it has no OOF points to
+    be calibrated on."""
     member = FittedMember(run=folder.name, weight=1, folds=digest_folds(folder))
     fit = EnsembleFit(members=[member], calibration=read_fit(source.ensemble_file).calibration)
     write_text(folder.ensemble_file, fit.model_dump_json(indent=1) + "\n")

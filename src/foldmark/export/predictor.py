@@ -111,4 +111,4 @@ def find_aligner(metadata: dict[str, str]) -> bytes | None:
     try:
         return None if text is None else b64decode(text, validate=True)
     except ValueError:
-        return b"damaged"
+        return b"damaged"  # which onnxruntime refuses as any damaged model

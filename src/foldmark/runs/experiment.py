@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foldmark.core.config import Config
+from foldmark.core.config import Config, change_config
 from foldmark.core.config_file import load_config, load_variants
 from foldmark.core.errors import UserError
 from foldmark.data.sets import Data
@@ -134,11 +134,7 @@ class _Naming:
 
     def name_sources(self, config: Config) -> Config:
         """The config with the name of a run, where train.start or model.aligner names a config."""
-        tree = config.model_dump()
-        for key, source in config.sources.items():
-            section, name = key.split(".")
-            tree[section][name] = self.name_run(source)
-        return Config.model_validate(tree)
+        return change_config(config, {key: self.name_run(source) for key, source in config.sources.items()})
 
     def list_sources(self, config: Config) -> dict[str, Config]:
         """The runs that this config needs and that are no members, each after those which it needs itself, with the config of its

@@ -38,7 +38,7 @@ class FoldData:
 
     @property
     def seed(self) -> int:
-        """What tells the random numbers of folds apart: the fold's number, and none below 0."""
+        """The fold's number as a part of random seeds, which must not be negative: ALL_FACES is -1."""
         return self.fold % 2**16
 
     def count_steps(self, batch: int) -> int:

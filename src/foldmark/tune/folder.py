@@ -117,7 +117,7 @@ def _describe(search: SearchFile, base: Config) -> Begun:
 
 
 def is_trial(folder: Path) -> bool:
-    """Whether this run folder is a trial of a search: chosen by its OOF figure, which flatters therefore."""
+    """Whether this run folder is a trial of a search: its OOF figure chose it among others, so that figure is too low."""
     return SearchFolder(folder.parent).begun_file.is_file()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from foldmark.core.config import NOT_PART_OF_A_RUN, Config, check_config, list_keys
+from foldmark.core.config import NOT_PART_OF_A_RUN, Config, change_config, list_keys
 from foldmark.core.errors import UserError
 from foldmark.tune.search_file import Range, SearchFile
 
@@ -83,15 +83,7 @@ def make_space(base: Config, search: SearchFile, where: str) -> Space:
 
 def validate_each_epoch(config: Config) -> Config:
     """The config of a trial, which is judged after each of its epochs; training is the same."""
-    return change_config(config, VALIDATION, "")
-
-
-def change_config(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    tree = config.model_dump()
-    for name, value in values.items():
-        section, key = name.split(".")
-        tree[section][key] = value
-    return check_config(tree, where)
+    return change_config(config, VALIDATION)
 
 
 def _make_key(base: Config, name: str, values: Range | list[Any], where: str) -> Key:
