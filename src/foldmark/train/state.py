@@ -13,6 +13,7 @@ from foldmark.core.config import Config, TrainConfig
 from foldmark.core.tables import pick
 from foldmark.models.device import COMPILERS, Speed
 from foldmark.models.net import PointRegressor, build_model
+from foldmark.models.small_maps import replace_small_map_convs
 from foldmark.models.weights import torchvision_name
 from foldmark.train.losses import LOSSES
 
@@ -73,6 +74,8 @@ def new_state(config: Config, mean_crop: np.ndarray, seed: int, speed: Speed, de
     training face."""
     model = build_model(config, torch.from_numpy(mean_crop), seed).to(device)
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    if device.type == "cpu" and speed.precision == "bf16":
+        replace_small_map_convs(model)
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     free = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": free, "weight_decay": 0.0}]
