@@ -17,10 +17,11 @@ from foldmark.data.crops import cut, find_other_crop, store_size, store_window, 
 from foldmark.data.decode import to_grey
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.export import web_runtime
-from foldmark.export.predictor import load_onnx
-from tests.browser import CHROMIUM, open_browser
+from foldmark.export.predictor import OnnxPredictor, load_onnx
+from tests.browser import CHROMIUM, Page, open_browser
 from tests.conftest import REPOSITORY, assert_refused
 from tests.export.conftest import copy_runtime, export_aligned
+from tests.firefox import FIREFOX, FirefoxPage, open_firefox
 
 SCRIPT = REPOSITORY / "src/foldmark/show/templates/landmarks.js"
 CASES = 1000
@@ -181,15 +182,41 @@ def test_the_page_finds_pythons_points_on_a_photo_and_with_a_camera_without_an_e
         page.wait("Math.abs(demo.state.box[0] - 30) < 2 && Math.abs(demo.state.box[3] - 120) < 2")
         page.run("document.getElementById('camera').click()")
         page.wait("demo.state.source === 'camera' && demo.state.frames > 5")
-        page.run("document.getElementById('camera').click()")
-        last = page.run("((state) => ({ ...state, grey: { ...state.grey, data: [...state.grey.data] } }))(demo.state)")
-        # The quick net takes nothing for a face, so each picture is looked at in the box, and not tracked.
-        grey = np.array(last["grey"]["data"], np.uint8).reshape(480, 640)
-        points, std = predictor.predict(grey, [last["box"]])
-        assert np.abs(np.array(last["found"]["points"]) - points[0]).max() < 0.5
-        assert np.abs(np.array(last["found"]["std"]) - std[0]).max() < 0.5
-        assert page.run("document.getElementById('status').textContent") == "Camera stopped."
+        assert_last_frame_is_pythons(page, predictor)
         assert not page.console
+
+
+def assert_last_frame_is_pythons(page: Page | FirefoxPage, predictor: OnnxPredictor) -> None:
+    """Stop the camera: Python finds the same in its last frame."""
+    page.run("document.getElementById('camera').click()")
+    last = page.run("((state) => ({ ...state, grey: { ...state.grey, data: [...state.grey.data] } }))(demo.state)")
+    # The quick net takes nothing for a face, so each picture is looked at in the box, and not tracked.
+    grey = np.array(last["grey"]["data"], np.uint8).reshape(480, 640)
+    points, std = predictor.predict(grey, [last["box"]])
+    assert np.abs(np.array(last["found"]["points"]) - points[0]).max() < 0.5
+    assert np.abs(np.array(last["found"]["std"]) - std[0]).max() < 0.5
+    assert page.run("document.getElementById('status').textContent") == "Camera stopped."
+
+
+@pytest.mark.skipif(not FIREFOX, reason="Firefox is not installed")
+def test_firefox_finds_pythons_points_from_disk_too_without_an_error(made, synthetic_root, tmp_path):
+    faces = read_ibug(synthetic_root / IBUG_FOLDER / TEST_XML, with_points=False)
+    box = faces.boxes_px[0]
+    Image.open(faces.path(0)).convert("RGB").save(tmp_path / "face.png")
+    predictor = load_onnx(made / "exports/second-int8.onnx")
+    with open_firefox(tmp_path / "profile") as page:
+        page.open((made / "exports/second-demo.html").as_uri())
+        page.run("demo.loading.then(() => true)")
+        page.choose_file("#file", tmp_path / "face.png")
+        page.wait("demo.state.face !== null")
+        found = page.run(f"demo.predict({box.tolist()}).then(() => demo.state.face)")
+        points, std = predictor.predict(tmp_path / "face.png", [box])
+        assert np.abs(np.array(found["points"]) - points[0]).max() < 0.5
+        assert np.abs(np.array(found["std"]) - std[0]).max() < 0.5
+        page.run("document.getElementById('camera').click()")
+        page.wait("demo.state.source === 'camera' && demo.state.frames > 5")
+        assert_last_frame_is_pythons(page, predictor)
+        assert not page.list_errors()
 
 
 def test_a_runtime_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
