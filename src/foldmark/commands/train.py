@@ -52,6 +52,11 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
     with open_engine(session) as engine:
         for together in [list(runs.items())] if engine.side_by_side else [[run] for run in runs.items()]:
             MemberTraining(session, engine, experiment.data, folds).train(dict(together))
+    following = None
+    if experiment.data.kind.test_list is not None:
+        following = "make csv submit (the competition file); make dashboard (all curves)"
+    folders = ", ".join(str(session.places.run(name)) for name in runs)
+    say_made(f"{folders} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
 
 def read_begun_config(session: Session, name: str, config: Config) -> Config:
@@ -79,11 +84,6 @@ class MemberTraining:
         self.train_only(members)
         for run in self.runs.values():
             self._tell(run)
-        following = None
-        if self.data.kind.test_list is not None:
-            following = "make csv submit (the competition file); make dashboard (all curves)"
-        folders = ", ".join(str(run.folder.path) for run in self.runs.values())
-        say_made(f"{folders} (metrics.csv, faces.png and checkpoints in each fold)", following)
 
     def train_only(self, members: Mapping[str, Config]) -> None:
         """Train the members."""
