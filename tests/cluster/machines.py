@@ -95,8 +95,10 @@ class Machines:
             os.kill(info.process.pid, signal.SIGCONT)
 
     def workers(self, name: str = "") -> list[int]:
-        """The processes that train, or are about to: of a machine, or all."""
-        return [pid for pid in find_processes(WORKER) if not name or read_temporary_folder(pid) == str(self.home(name) / "tmp")]
+        """The processes that train, or are about to: of a machine, or of all that are or were here."""
+        homes = [self.folder / name] if name else self.folder.iterdir()
+        folders = {str(home / "tmp") for home in homes}
+        return [pid for pid in find_processes(WORKER) if read_temporary_folder(pid) in folders]
 
     def scratch(self) -> list[Path]:
         """What workers have left in the machines' temporary folders."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.cluster.conftest import TINY, assert_ends_well, count_epochs
-from tests.cluster.machines import Machines, find_processes, kill, wait_for
+from tests.cluster.machines import Machines, kill, wait_for
 from tests.train.test_crash import assert_same_bits
 
 KILLS = int(os.environ.get("FOLDMARK_CLUSTER_KILLS", "0"))
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_anywhere_it_ends_with_the_same_bits(machines, star
             shutil.rmtree(workplace / "runs")
             process = start()
     assert_same_bits(workplace / "runs/a", whole)
-    wait_for(lambda: not find_processes(b"ray::serve"))
+    wait_for(lambda: not machines.workers())
     # A machine that is gone keeps its scratch until a task comes there again.
     assert len(machines.scratch()) <= 2
     assert not list(workplace.rglob("*.partial"))

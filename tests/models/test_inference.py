@@ -9,9 +9,9 @@ from foldmark.core import geometry
 from foldmark.core.config import check_config
 from foldmark.data.crops import open_store
 from foldmark.data.ibug import IBUG_FOLDER, TRAIN_XML, read_ibug
-from foldmark.models.aligner import Aligner
 from foldmark.models.inference import predict_points, prepare_model, tta_shifts
 from foldmark.models.net import build_model
+from foldmark.models.trained import Aligner
 
 
 class Unmoved(nn.Module):

@@ -12,7 +12,7 @@ from foldmark.models.backbones import BACKBONES, Backbone
 from foldmark.models.heads import HEADS, Head
 
 if TYPE_CHECKING:
-    from foldmark.models.aligner import Aligner
+    from foldmark.models.trained import Aligner
 
 
 class PointRegressor(nn.Module):

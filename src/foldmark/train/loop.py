@@ -14,11 +14,11 @@ from foldmark.core.config import Config
 from foldmark.core.errors import DivergedError, UserError
 from foldmark.core.files import digest, write_text
 from foldmark.core.metrics import compute_scores
-from foldmark.models.aligner import load_aligner, read_aligner
 from foldmark.models.checkpoint import load_latest_checkpoint, push_checkpoint
 from foldmark.models.device import peak_memory_mb
 from foldmark.models.inference import predict_points, prepare_model
 from foldmark.models.net import count_parameters
+from foldmark.models.trained import load_aligner, read_aligner
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
 from foldmark.runs.fold_folder import FoldFolder
