@@ -25,6 +25,7 @@ JOIN = "import sys, ray; ray.init(address=sys.argv[1])"
 def test_a_killed_worker_a_lost_machine_and_a_killed_head_cost_no_bit(machines, start, workplace, whole):
     process = start()
     wait_for(lambda: count_epochs(workplace, 0) and count_epochs(workplace, 1))
+    wait_for(lambda: machines.workers("m1"))  # it may be between two folds
     kill(machines.workers("m1")[0])
     wait_for(lambda: "its worker was ended" in (workplace / "said.txt").read_text())
     machines.remove("m2")
