@@ -16,8 +16,27 @@ from typing import Any
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 
-class Page:
-    """An open page: evaluates JavaScript in it and keeps what it said on the console."""
+class OpenPage:
+    """An open page of any browser."""
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression, awaited where it is a promise."""
+        raise NotImplementedError
+
+    def wait(self, condition: str, seconds: float = 60) -> None:
+        """Wait until a condition holds."""
+        until = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < until, f"not after {seconds} s: {condition}"
+            time.sleep(0.05)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Choose a file in the input of that CSS selector."""
+        raise NotImplementedError
+
+
+class Page(OpenPage):
+    """A page in Chromium: evaluates JavaScript in it and keeps what it said on the console."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self.reading, self.writing, self.left = reading, writing, b""
@@ -53,17 +72,9 @@ class Page:
         self.wait("document.readyState === 'complete'")
 
     def run(self, expression: str) -> Any:
-        """The value of an expression, awaited where it is a promise."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
-
-    def wait(self, condition: str, seconds: float = 60) -> None:
-        """Wait until a condition holds."""
-        until = time.monotonic() + seconds
-        while not self.run(condition):
-            assert time.monotonic() < until, f"not after {seconds} s: {condition}"
-            time.sleep(0.05)
 
     def choose_file(self, selector: str, path: Path) -> None:
         root = self.call("DOM.getDocument")["root"]["nodeId"]

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.browser import OpenPage
+
 FIREFOX = next((found for name in ("firefox-esr", "firefox") if (found := shutil.which(name))), None)
 # A camera that shows a moving pattern and asks nobody; a browser that calls nowhere.
 PREFERENCES = {
@@ -27,8 +29,8 @@ PREFERENCES = {
 }
 
 
-class FirefoxPage:
-    """An open page: evaluates JavaScript in it."""
+class FirefoxPage(OpenPage):
+    """A page in Firefox: evaluates JavaScript in it."""
 
     def __init__(self, port: int) -> None:
         until = time.monotonic() + 60
@@ -71,23 +73,16 @@ class FirefoxPage:
         self.call("WebDriver:Navigate", url=address)
 
     def run(self, expression: str) -> Any:
-        """The value of an expression, awaited where it is a promise."""
         # The page's own eval, which alone knows what its scripts declare.
         script = "return window.eval(arguments[0])"
         return self.call("WebDriver:ExecuteScript", script=script, args=[expression])["value"]
-
-    def wait(self, condition: str, seconds: float = 60) -> None:
-        until = time.monotonic() + seconds
-        while not self.run(condition):
-            assert time.monotonic() < until, f"not after {seconds} s: {condition}"
-            time.sleep(0.05)
 
     def choose_file(self, selector: str, path: Path) -> None:
         found = self.call("WebDriver:FindElement", using="css selector", value=selector)["value"]
         self.call("WebDriver:ElementSendKeys", id=next(iter(found.values())), text=str(path))
 
     def list_errors(self) -> list[str]:
-        """What the page's code said on the console, errors and warnings."""
+        """The errors and warnings that the browser logged for pages opened from disk."""
         self.call("Marionette:SetContext", value="chrome")
         script = "return Services.console.getMessageArray().map((one) => String(one)).filter((text) => text.includes('file:///'))"
         said = self.call("WebDriver:ExecuteScript", script=script, args=[])["value"]

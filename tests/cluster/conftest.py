@@ -6,10 +6,10 @@ from tests.cluster.machines import Machines
 from tests.commandline import fork_process, run_in_process
 from tests.conftest import REPOSITORY
 
-# A net of seconds, with states as often as the head takes them.
+# A net of seconds, with states as often as the head takes them; a fold must not end before the other machine begins its own.
 TINY = (
-    "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=60 train.batch=4 train.lr=1e-4 "
-    "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1 train.validate_every=20"
+    "model.name=cnn model.head=flat crop.size=32 folds.count=2 train.epochs=180 train.batch=4 train.lr=1e-4 "
+    "model.channels=[8,16] model.hidden=32 train.checkpoint_seconds=0 train.validate_share=1 train.validate_every=60"
 )
 
 

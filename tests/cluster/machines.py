@@ -117,7 +117,7 @@ class Machines:
 
 
 def find_processes(title: bytes) -> list[int]:
-    """Of this test: those whose title begins so, and whose parent is not gone."""
+    """The processes on this machine whose title begins so."""
     found = []
     for path in Path("/proc").iterdir():
         with suppress(OSError):

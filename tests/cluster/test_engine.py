@@ -25,7 +25,6 @@ JOIN = "import sys, ray; ray.init(address=sys.argv[1])"
 def test_a_killed_worker_a_lost_machine_and_a_killed_head_cost_no_bit(machines, start, workplace, whole):
     process = start()
     wait_for(lambda: count_epochs(workplace, 0) and count_epochs(workplace, 1))
-    wait_for(lambda: machines.workers("m1"))  # it may be between two folds
     kill(machines.workers("m1")[0])
     wait_for(lambda: "its worker was ended" in (workplace / "said.txt").read_text())
     machines.remove("m2")
@@ -38,7 +37,7 @@ def test_a_killed_worker_a_lost_machine_and_a_killed_head_cost_no_bit(machines, 
     process.join()
     wait_for(lambda: not machines.workers())
     said = assert_ends_well(start(), workplace)
-    assert not re.search(r"fold 0 .* epoch 1/60 ", said)
+    assert not re.search(r"fold 0 .* epoch 1/180 ", said)
     assert_same_bits(workplace / "runs/a", whole)
     assert not machines.scratch()
     wait_for(lambda: not machines.workers())

@@ -19,7 +19,7 @@ from tests.train.test_crash import assert_same_bits
 KILLS = int(os.environ.get("FOLDMARK_CLUSTER_KILLS", "0"))
 SEED = random.randrange(10**6)
 pytestmark = pytest.mark.skipif(not KILLS, reason="FOLDMARK_CLUSTER_KILLS is not set: make soak runs these, which take minutes")
-SLOW = TINY.replace("train.epochs=60", "train.epochs=400")
+SLOW = TINY.replace("train.epochs=180", "train.epochs=400")
 
 
 def said(workplace) -> str:

@@ -18,10 +18,10 @@ from foldmark.data.decode import to_grey
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, read_ibug
 from foldmark.export import web_runtime
 from foldmark.export.predictor import OnnxPredictor, load_onnx
-from tests.browser import CHROMIUM, Page, open_browser
+from tests.browser import CHROMIUM, OpenPage, open_browser
 from tests.conftest import REPOSITORY, assert_refused
 from tests.export.conftest import copy_runtime, export_aligned
-from tests.firefox import FIREFOX, FirefoxPage, open_firefox
+from tests.firefox import FIREFOX, open_firefox
 
 SCRIPT = REPOSITORY / "src/foldmark/show/templates/landmarks.js"
 CASES = 1000
@@ -168,13 +168,7 @@ def test_the_page_finds_pythons_points_on_a_photo_and_with_a_camera_without_an_e
     camera += [f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}"]
     with open_browser(tmp_path / "profile", *camera) as page:
         page.open((made / "exports/second-demo.html").as_uri())
-        page.run("demo.loading.then(() => true)")
-        page.choose_file("#file", tmp_path / "face.png")
-        page.wait("demo.state.face !== null")
-        found = page.run(f"demo.predict({box.tolist()}).then(() => demo.state.face)")
-        points, std = predictor.predict(tmp_path / "face.png", [box])
-        assert np.abs(np.array(found["points"]) - points[0]).max() < 0.5
-        assert np.abs(np.array(found["std"]) - std[0]).max() < 0.5
+        assert_photo_is_pythons(page, predictor, tmp_path / "face.png", box)
         # A box drawn by hand, in pixels of the photo.
         place = page.run("(({ left, top, width }) => [left, top, width])(view.getBoundingClientRect())")
         left, top, scale = place[0], place[1], place[2] / photo.width
@@ -186,8 +180,19 @@ def test_the_page_finds_pythons_points_on_a_photo_and_with_a_camera_without_an_e
         assert not page.console
 
 
-def assert_last_frame_is_pythons(page: Page | FirefoxPage, predictor: OnnxPredictor) -> None:
-    """Stop the camera: Python finds the same in its last frame."""
+def assert_photo_is_pythons(page: OpenPage, predictor: OnnxPredictor, photo: Path, box: np.ndarray) -> None:
+    """Choose a photo: the page finds the points that Python finds in that box."""
+    page.run("demo.loading.then(() => true)")
+    page.choose_file("#file", photo)
+    page.wait("demo.state.face !== null")
+    found = page.run(f"demo.predict({box.tolist()}).then(() => demo.state.face)")
+    points, std = predictor.predict(photo, [box])
+    assert np.abs(np.array(found["points"]) - points[0]).max() < 0.5
+    assert np.abs(np.array(found["std"]) - std[0]).max() < 0.5
+
+
+def assert_last_frame_is_pythons(page: OpenPage, predictor: OnnxPredictor) -> None:
+    """Stop the camera: Python finds the same points in its last frame."""
     page.run("document.getElementById('camera').click()")
     last = page.run("((state) => ({ ...state, grey: { ...state.grey, data: [...state.grey.data] } }))(demo.state)")
     # The quick net takes nothing for a face, so each picture is looked at in the box, and not tracked.
@@ -206,13 +211,7 @@ def test_firefox_finds_pythons_points_from_disk_too_without_an_error(made, synth
     predictor = load_onnx(made / "exports/second-int8.onnx")
     with open_firefox(tmp_path / "profile") as page:
         page.open((made / "exports/second-demo.html").as_uri())
-        page.run("demo.loading.then(() => true)")
-        page.choose_file("#file", tmp_path / "face.png")
-        page.wait("demo.state.face !== null")
-        found = page.run(f"demo.predict({box.tolist()}).then(() => demo.state.face)")
-        points, std = predictor.predict(tmp_path / "face.png", [box])
-        assert np.abs(np.array(found["points"]) - points[0]).max() < 0.5
-        assert np.abs(np.array(found["std"]) - std[0]).max() < 0.5
+        assert_photo_is_pythons(page, predictor, tmp_path / "face.png", box)
         page.run("document.getElementById('camera').click()")
         page.wait("demo.state.source === 'camera' && demo.state.frames > 5")
         assert_last_frame_is_pythons(page, predictor)

@@ -4,13 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-LARGEST_SIDE, FEWEST_CHANNELS = 6, 128  # of the output, of the input; measured in benchmarks/README.md
+# Of the output and of the input, up to and from which the product is faster: benchmarks/README.md.
+LARGEST_SIDE, FEWEST_CHANNELS = 6, 128
 
 
 class SmallMapConv(nn.Conv2d):
     """A 3x3 conv, padded by one, that computes small maps as one matrix product (im2col); it shares the weight of a plain one.
 
-    A CPU's matrix units take whole rows of a map, which are too short there, most of all for the gradient of the weight.
+    On such maps the conv of a CPU with AMX takes up to four times as long, most of it for the gradient of the weight.
     """
 
     @classmethod
