@@ -127,6 +127,11 @@ def test_a_blank_line_is_a_defect_wherever_it_is(blank, tmp_path):
         assert any("row" in found for found in findings_of(text.encode(), tmp_path / "blank.csv"))
 
 
+def test_a_carriage_return_after_the_last_line_is_a_blank_line(tmp_path):
+    text = "\n".join([*LINES, "\r"])
+    assert any("row" in found for found in findings_of(text.encode(), tmp_path / "blank.csv"))
+
+
 def test_a_byte_order_mark_is_a_defect_that_names_the_fix(tmp_path):
     (found,) = findings_of(b"\xef\xbb\xbf" + "\n".join(LINES).encode(), tmp_path / "marked.csv")
     assert "byte order mark" in found

@@ -171,8 +171,8 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; `make csv` writes it again.") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return lines[:-1] if lines[-1] == "" else lines
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [line.removesuffix("\r") for line in lines]
 
 
 def find_header_defect(lines: list[str], header: str) -> Iterator[Finding]:
