@@ -139,7 +139,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
     """Wait until it is true. Fails after so many seconds."""
     end = time.monotonic() + seconds
     while not what():

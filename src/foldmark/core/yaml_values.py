@@ -1,6 +1,8 @@
 """YAML as plain values: no objects, no references, no key twice, and no number that YAML 1.1 reads otherwise than people do."""
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -12,6 +14,11 @@ OTHER_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
 
 def read_yaml(text: str) -> Any:
     """The values in a YAML text. Raises ValueError, in one line, for whatever is wrong with it."""
+    return deepcopy(_parse(text))
+
+
+@lru_cache(maxsize=64)  # a command reads the config of each fold of a run, and they are the same text
+def _parse(text: str) -> Any:
     try:
         return yaml.load(text, _PlainLoader)
     except RecursionError:
