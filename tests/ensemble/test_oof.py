@@ -118,10 +118,25 @@ def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, synthetic_root, two_co
 
 @pytest.mark.parametrize(("name", "start"), [(None, "resnet18-synthetic"), ("mine", "mine-resnet18-synthetic")])
 def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_root, workplace, name, start):
+    (workplace / "both.yaml").write_text("blend: [resnet18, resnet18-160]\n")
     data = find_data(synthetic_root, "ibug")
-    configs = make_experiment(Places(workplace), Settings("best", name), data).members
+    configs = make_experiment(Places(workplace), Settings(str(workplace / "both.yaml"), name), data).members
     assert list(configs)[0] == start
     assert [config.train.start for config in configs.values()] == [None, start]
+
+
+def test_a_blend_of_one_takes_the_run_of_that_one(foldmark, synthetic_root, two_configs, workplace):
+    (two_configs / "chosen.yaml").write_text("blend: [pool]\n")
+    settings = ["--data-root", synthetic_root]
+    assert foldmark("train", *settings, "--config", "pool").returncode == 0
+    done = foldmark("csv", *settings, "--config", "chosen")
+    assert done.returncode == 0, done.stderr
+    csv = workplace / "submissions/chosen-synthetic.csv"
+    assert foldmark("csv", *settings, "--config", "pool").returncode == 0
+    assert csv.read_bytes() == (workplace / "submissions/pool-synthetic.csv").read_bytes()
+    for command in ("train", "report"):
+        assert foldmark(command, *settings, "--config", "chosen").returncode == 0
+    assert [path.name for path in (workplace / "runs").glob("*/fold0")] == ["fold0"]
 
 
 def test_a_blend_of_other_folds_is_refused(foldmark, synthetic_root, two_configs):

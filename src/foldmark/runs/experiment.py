@@ -112,7 +112,7 @@ def _name_runs(config: str, members: list[str], name: str | None, synthetic: boo
     """The name of the whole, and of the run of each member."""
     label, *runs = (_name_run(stem, synthetic) for stem in (Path(config).stem, *members))
     label = check_name(name or label)
-    if len(members) == 1:
+    if members == [Path(config).stem]:
         return label, [label]
     return label, [check_name(f"{name}-{run}" if name else run) for run in runs]
 
