@@ -13,8 +13,6 @@ from foldmark.core.faces import Faces
 from foldmark.core.metrics import face_nme
 from foldmark.data.sets import find_data
 from foldmark.ensemble.blend import fit_blend, fit_weights, weighted_sum
-from foldmark.runs.experiment import Settings, make_experiment
-from foldmark.runs.places import Places
 from tests.change_run import change_oof
 from tests.conftest import assert_refused
 
@@ -114,15 +112,6 @@ def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, synthetic_root, two_co
     done = foldmark("verify", csv, "--data-root", synthetic_root)
     assert done.returncode == 0, done.stderr
     assert "identical" in done.stdout
-
-
-@pytest.mark.parametrize(("name", "start"), [(None, "resnet18-synthetic"), ("mine", "mine-resnet18-synthetic")])
-def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_root, workplace, name, start):
-    (workplace / "both.yaml").write_text("blend: [resnet18, resnet18-160]\n")
-    data = find_data(synthetic_root, "ibug")
-    configs = make_experiment(Places(workplace), Settings(str(workplace / "both.yaml"), name), data).members
-    assert list(configs)[0] == start
-    assert [config.train.start for config in configs.values()] == [None, start]
 
 
 def test_a_blend_of_one_takes_the_run_of_that_one(foldmark, synthetic_root, two_configs, workplace):

@@ -97,7 +97,7 @@ def measure_speed(make_step: MakeStep, device: torch.device, steps: int, compile
     rates: dict[str, float] = {}
 
     def measure(speed: Speed) -> float:
-        rates[speed.label] = round(_measure_rate(make_step(speed), device, seconds), 2)
+        rates[speed.label] = round(_measure_rate(make_step(speed), device, seconds, steps), 2)
         return rates[speed.label]
 
     first = "none" if compiler == "auto" else compiler
@@ -158,7 +158,8 @@ def peak_memory_mb(device: torch.device) -> float | None:
     return peak / (MEGABYTE if sys.platform == "darwin" else 1024)  # bytes there, kilobytes elsewhere
 
 
-def _measure_rate(step: Step, device: torch.device, seconds: float) -> float:
+def _measure_rate(step: Step, device: torch.device, seconds: float, planned: int) -> float:
+    """Steps per second. A few steps are enough to see that so many planned ones are not worth measuring."""
     for _ in range(2):
         step()
     synchronise(device)
@@ -169,4 +170,6 @@ def _measure_rate(step: Step, device: torch.device, seconds: float) -> float:
         if device.type != "cpu" and steps % 10:
             continue
         synchronise(device)
+        if steps >= 3 and planned * (time.perf_counter() - start) < steps * WORTH_MEASURING / 2:
+            break
     return steps / (time.perf_counter() - start)

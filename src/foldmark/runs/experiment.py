@@ -81,7 +81,7 @@ def make_experiment(places: Places, settings: Settings, data: Data) -> Experimen
     variants = load_variants(chosen, places.configs, settings.overrides)
     name, runs = _name_runs(chosen, list(variants), settings.name, data.synthetic)
     run_of = dict(zip(variants, runs, strict=True))
-    naming = _Naming(places, run_of, data.synthetic)
+    naming = _Naming(places, name, run_of, data.synthetic)
     sources = {run: config for config in variants.values() for run, config in naming.list_sources(config).items()}
     configs = [naming.name_sources(config) for config in variants.values()]
     return Experiment(name, dict(zip(runs, configs, strict=True)), data, settings.overrides, sources)
@@ -123,18 +123,16 @@ def _name_run(stem: str, synthetic: bool) -> str:
 
 @dataclass(frozen=True)
 class _Naming:
-    """How an experiment names the runs whose models it takes. run_of: the run of each member by its config."""
+    """How an experiment of this name names the runs whose models it takes. run_of: the run of each member by its config."""
 
     places: Places
+    name: str
     run_of: dict[str, str]
     synthetic: bool
 
-    def name_run(self, source: str) -> str:
-        return self.run_of.get(source) or _name_run(source, self.synthetic and self._is_config(source))
-
     def name_sources(self, config: Config) -> Config:
         """The config with the name of a run, where train.start or model.aligner names a config."""
-        return change_config(config, {key: self.name_run(source) for key, source in config.sources.items()})
+        return change_config(config, {key: self._name_source(source, config) for key, source in config.sources.items()})
 
     def list_sources(self, config: Config) -> dict[str, Config]:
         """The runs that this config needs and that are no members, each after those which it needs itself, with the config of its
@@ -143,10 +141,23 @@ class _Naming:
         for source in config.sources.values():
             if source in self.run_of or not self._is_config(source):
                 continue
-            own = load_config(source, self.places.configs).model_copy(update={"data": config.data, "folds": config.folds})
+            own = self._load(source).model_copy(update={"data": config.data, "folds": config.folds})
             sources |= self.list_sources(own)
-            sources[self.name_run(source)] = self.name_sources(own)
+            sources[self._name_source(source, config)] = self.name_sources(own)
         return sources
+
+    def _name_source(self, source: str, config: Config) -> str:
+        """The run of a source of this config: under the experiment's name where its data or folds are others than the source's
+        own, whose run may be there, too."""
+        if source in self.run_of or not self._is_config(source):
+            return self.run_of.get(source, source)
+        own = self._load(source)
+        if (own.data, own.folds) != (config.data, config.folds):
+            return check_name(f"{self.name}-{source}")
+        return _name_run(source, self.synthetic)
+
+    def _load(self, source: str) -> Config:
+        return load_config(source, self.places.configs)
 
     def _is_config(self, source: str) -> bool:
         return (self.places.configs / f"{source}.yaml").is_file()
