@@ -222,10 +222,26 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_what_is_damaged_is_left_out_with_its_file_and_command(made, synthetic_root, foldmark, workplace, damage):
+# Of a second part, in the same reports.
+PART_DAMAGE = [
+    (lambda folder: (folder / "figures/curves.png").unlink(), "curves.png: missing or damaged"),
+    (lambda folder: (folder / "figures/curves.png").write_bytes(b"\x89PNG"), "curves.png: missing or damaged"),
+    (lambda folder: (folder / "sections.json").write_text('{"title": "Part 2", "sections": [{"text": 1}]}'), "sections.json"),
+    (lambda folder: (folder / "sections.json").write_bytes(b"\xff\x00"), "sections.json"),
+    (lambda folder: replace_text(folder / "sections.json", "figures/curves.png", "../../outside.png"), "outside.png"),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "damage_part", "words"), [(name, *part) for name, part in zip(DAMAGE, PART_DAMAGE, strict=True)]
+)
+def test_what_is_damaged_is_left_out_with_its_file_and_command(
+    made, synthetic_root, foldmark, workplace, damage, damage_part, words
+):
     for name in ("runs", "submissions", "photos"):
         shutil.copytree(made / name, workplace / name)
+    shutil.copy(made / "outside.png", workplace / "outside.png")
+    shutil.copytree(made / "runs/part1-synthetic", workplace / "runs/part2-synthetic")
     files = {
         "runs/compare.csv": "compare",
         "runs/small/fold0/consistency.json": "compare",
@@ -238,6 +254,7 @@ def test_what_is_damaged_is_left_out_with_its_file_and_command(made, synthetic_r
     for file in files:
         (workplace / file).unlink()
         DAMAGE[damage](workplace / file)
+    damage_part(workplace / "runs/part2-synthetic")
     done = foldmark("report", "--data-root", synthetic_root, "--config", "synthetic", "--name", "small")
     assert done.returncode == 0, done.stderr
     for file, command in files.items():
@@ -245,6 +262,9 @@ def test_what_is_damaged_is_left_out_with_its_file_and_command(made, synthetic_r
         if (file, damage) != ("submissions/ledger.csv", "empty"):
             (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ") and file in line]
             assert f"made by: make {command}" in line
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: Part 2:")]
+    assert words in line
+    assert "made by: make part2" in line
     page = (workplace / "runs/small/report.html").read_text()
     assert not Outline(page).wrong
     assert ">Folds</h3>" in page
@@ -271,27 +291,6 @@ def test_a_part_stands_in_the_report_as_on_its_own_page(made):
     assert shown in report
     assert "A &lt;figure&gt; &amp; more" in shown
     assert re.search(rf"<h3 id=[^>]*>{section.title}</h3>", report)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda folder: (folder / "figures/curves.png").unlink(), "curves.png: missing or damaged"),
-        (lambda folder: (folder / "figures/curves.png").write_bytes(b"\x89PNG"), "curves.png: missing or damaged"),
-        (lambda folder: (folder / "sections.json").write_text('{"title": "Part 1", "sections": [{"text": 1}]}'), "sections.json"),
-        (lambda folder: (folder / "sections.json").write_bytes(b"\xff\x00"), "sections.json"),
-        (lambda folder: replace_text(folder / "sections.json", "figures/curves.png", "../../outside.png"), "outside.png"),
-    ],
-)
-def test_a_damaged_part_is_left_out_with_the_file_and_the_command(made, synthetic_root, foldmark, workplace, damage, words):
-    for name in ("runs", "outside.png"):
-        (shutil.copytree if name == "runs" else shutil.copy)(made / name, workplace / name)
-    damage(workplace / "runs/part1-synthetic")
-    done = foldmark("report", "--data-root", synthetic_root, "--config", "synthetic", "--name", "small")
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: Part 1")]
-    assert words in line
-    assert "made by: make part1" in line
 
 
 def test_the_page_works_in_a_browser_at_every_width(made, tmp_path):

@@ -92,7 +92,7 @@ class Format:
         file that cannot be read."""
         lines = read_lines(path)
         layout = Layout(self.keys, len(self.values), self._row_keys(faces), numbered=self.row_keys is None)
-        headless = bool(lines) and lines[0] != self.header and layout.numbers(lines[0]) is not None
+        headless = bool(lines) and lines[0] != self.header and layout.numbers(layout.split(lines[0])[1]) is not None
         rows = Rows(layout, lines if headless else lines[1:], first_line=1 if headless else 2)
         findings = [*find_header_defect(lines, self.header), *rows.findings(len(faces))]
         shape = (len(faces), 2, self.points) if self.all_x_first else (len(faces), self.points, 2)

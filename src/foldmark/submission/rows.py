@@ -49,9 +49,8 @@ class Layout:
         key, *values = text.split(",") if self.numbered else text.rsplit(",", self.value_count)
         return key, values
 
-    def numbers(self, text: str) -> list[float] | None:
-        """A row's values, None if they are not as many finite numbers as there should be."""
-        _, values = self.split(text)
+    def numbers(self, values: list[str]) -> list[float] | None:
+        """A row's values as numbers, None if they are not as many finite ones as there should be."""
         numbers = [number for number in map(read_number, values) if number is not None]
         return numbers if len(numbers) == len(values) == self.value_count else None
 
@@ -86,7 +85,7 @@ class Rows:
             correct = layout.correct_key(key)
             if correct != key:
                 self.badly_written.append(row)
-            numbers = layout.numbers(text)
+            numbers = layout.numbers(values)
             if numbers is None:
                 self.not_finite.append(row)
             if correct is None:
