@@ -1,5 +1,7 @@
 """Checkpoints and validations by time."""
 
+import threading
+
 import numpy as np
 import pandas
 import pytest
@@ -40,30 +42,45 @@ def test_a_state_is_copied_at_once_and_written_beside_training(fold):
     assert pandas.read_csv(fold.metrics_file)["epoch"].tolist() == [2]
 
 
-def test_the_next_is_due_when_copying_takes_a_fiftieth_of_the_time_and_after_a_minute_at_the_latest(fold, monkeypatch):
+def test_the_next_is_due_when_copying_and_writing_take_a_fiftieth_of_the_time_and_after_a_minute_at_the_latest(fold, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
 
-    def slow(seconds: float):
-        def get_state() -> dict:
+    def pass_time(seconds: float, then):
+        def slow(*given):
             now[0] += seconds
-            return state(1)
+            return then(*given)
 
-        return get_state
+        return slow
 
     with CheckpointWriter(fold, longest=60) as writer:
         assert not writer.due
         now[0] += checkpoints.FIRST_AFTER
         assert writer.due
-        for seconds, wait in ((0.1, 5), (0.5, 25), (3.0, 60)):
-            writer.write(slow(seconds))
-            now[0] += wait - 0.01
+        for copying, writing, wait in ((0.1, 0, 5), (0.1, 0.4, 25), (0.5, 0, 25), (0.1, 3, 60), (3, 0, 60)):
+            monkeypatch.setattr(checkpoints, "push_checkpoint", pass_time(writing, lambda *_: None))
+            writer.write(pass_time(copying, lambda: state(1)))
+            written = writer.written
+            writer.finish()
+            now[0] = written + wait - 0.01
             assert not writer.due
             now[0] += 0.02
             assert writer.due
-            writer.finish()
     with CheckpointWriter(fold, longest=0) as writer:
         assert writer.due
+        writer.write(lambda: state(2))
+        assert writer.due
+
+
+def test_none_is_due_while_one_is_written(fold, monkeypatch):
+    now, hold = [100.0], threading.Event()
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoints, "push_checkpoint", lambda *_: hold.wait(60))
+    with CheckpointWriter(fold, longest=60) as writer:
+        writer.write(lambda: state(1))
+        now[0] += 59.9
+        assert not writer.due
+        hold.set()
 
 
 def test_a_disk_error_in_the_writer_is_raised_in_training(fold):

@@ -17,7 +17,7 @@ from foldmark.runs.run import Run
 
 log = logging.getLogger(__name__)
 
-# Checkpoints may take this share of the time, unless one a minute takes more.
+# Copying and writing checkpoints may take this share of the time, unless one a minute takes more.
 SHARE = 0.02
 FIRST_AFTER = 10.0  # seconds; from the first one on it is known how long one takes
 
@@ -53,17 +53,18 @@ class CheckpointWriter:
         started = time.monotonic()
         self.finish()
         state = copy_state(get_state())
-        self._writing = self._thread.submit(self._write, state)
-        self.written = time.monotonic()
-        self.wait = min(self.longest, (self.written - started) / SHARE)
+        self.written, self.wait = time.monotonic(), self.longest  # until it is known how long writing takes
+        self._writing = self._thread.submit(self._write, state, self.written - started)
 
     def finish(self) -> None:
         """Wait until the last state is written. Raises UserError where it could not be."""
         self._writing.result()
 
-    def _write(self, state: dict) -> None:
+    def _write(self, state: dict, copy_seconds: float) -> None:
+        started = time.monotonic()
         push_checkpoint(self.folder, state)
         write_metrics(self.folder, state["history"])
+        self.wait = min(self.longest, (copy_seconds + time.monotonic() - started) / SHARE)
 
 
 def copy_state(state: dict) -> dict:
