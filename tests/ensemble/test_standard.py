@@ -14,7 +14,7 @@ from foldmark.runs.run_folder import RunFolder
 # Which folder of 300-W each synthetic face stands in.
 PLACES = ["helen/trainset", "afw", "lfpw/testset", "lfpw/trainset", "helen/testset", "ibug"]
 
-# Without the stages before, which are of other tests.
+# Without the stages before, which other tests cover.
 ALONE = "model.aligner=null train.start=null "
 
 

@@ -70,6 +70,12 @@ def test_a_short_training_is_not_measured_in_every_way():
     assert speed.label == "contiguous float32"
 
 
+def test_three_steps_after_two_to_warm_up_are_enough_for_a_short_training():
+    make, _ = make_step({})
+    assert measure_speed(make, CPU, steps=100, seconds=0.6).steps_per_second == {"contiguous float32": 50}
+    assert Clock.now == pytest.approx(5 * 0.02)
+
+
 def test_the_fastest_way_is_taken_for_a_long_one():
     make, tried = make_step({"channels_last float32": 0.01})
     speed = measure_speed(make, CPU, steps=10**6, seconds=0.05)

@@ -222,7 +222,7 @@ DAMAGE = {
 }
 
 
-# Of a second part, in the same reports.
+# Damage to part 2, tried in the same reports.
 PART_DAMAGE = [
     (lambda folder: (folder / "figures/curves.png").unlink(), "curves.png: missing or damaged"),
     (lambda folder: (folder / "figures/curves.png").write_bytes(b"\x89PNG"), "curves.png: missing or damaged"),

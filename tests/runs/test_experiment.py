@@ -19,7 +19,7 @@ def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_r
 
 
 @pytest.mark.parametrize(
-    ("name", "folds", "first"),
+    ("name", "folds", "prefix"),
     [
         (None, [], ""),
         ("mine", [], ""),
@@ -27,10 +27,10 @@ def test_what_goes_on_from_another_of_the_blend_goes_on_from_its_run(synthetic_r
         (None, ["folds.seed=1"], "resnet18-aligned-160-synthetic-"),
     ],
 )
-def test_models_on_other_folds_than_their_configs_are_runs_of_the_experiment(synthetic_root, workplace, name, folds, first):
+def test_models_on_other_folds_than_their_configs_are_runs_of_the_experiment(synthetic_root, workplace, name, folds, prefix):
     data = find_data(synthetic_root, "ibug")
     experiment = make_experiment(Places(workplace), Settings("resnet18-aligned-160", name, folds), data)
-    own = [f"{first}{source}" if first else f"{source}-synthetic" for source in ALIGNED_SOURCES]
+    own = [f"{prefix}{source}" if prefix else f"{source}-synthetic" for source in ALIGNED_SOURCES]
     assert list(experiment.sources) == own
     taken = [(config.model.aligner, config.train.start) for config in (*experiment.sources.values(), experiment.config)]
     assert taken == [(None, None), (own[0], None), (own[0], own[1]), (own[0], own[2])]

@@ -159,7 +159,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def _measure_rate(step: Step, device: torch.device, seconds: float, planned: int) -> float:
-    """Steps per second. A few steps are enough to see that so many planned ones are not worth measuring."""
+    """Steps per second, measured for so many seconds, or for three steps where the planned ones are too few to be worth more."""
     for _ in range(2):
         step()
     synchronise(device)
