@@ -66,9 +66,9 @@ def read_ibug(xml: Path, *, with_points: bool, markup: Markup = IBUG68) -> Faces
     for image, image_boxes in _images(xml):
         picture = _picture_name(image, xml)
         where = f"{xml}: {picture}"
-        size = [_number(image.get(key, "0"), f"{where}: {key}") for key in ("width", "height")]
+        size = [_number(image.get(key, "0"), where, key) for key in ("width", "height")]
         for box, parts in image_boxes:
-            edges = [_number(box.get(key), f"{where}: box {key}") for key in ("left", "top", "width", "height")]
+            edges = [_number(box.get(key), where, "box", key) for key in ("left", "top", "width", "height")]
             if edges[2] <= 0 or edges[3] <= 0:
                 raise UserError(f"{where}: the box has no area (width {edges[2]:g}, height {edges[3]:g}); correct or remove it.")
             pictures.append(picture)
@@ -134,26 +134,26 @@ def _picture_name(image: Attributes, xml: Path) -> str:
     return "/".join(parts)
 
 
-def _number(text: str | None, where: str) -> float:
+def _number(text: str | None, where: str, *what: str) -> float:
     try:
         number = parse_number(text or "")
     except ValueError:
-        raise UserError(f"{where} is {text!r}, not a number; correct the label file.") from None
+        raise UserError(f"{where}: {' '.join(what)} is {text!r}, not a number; correct the label file.") from None
     if not abs(number) < 1e6:
-        raise UserError(f"{where} is {text}, not a pixel position; correct the label file.")
+        raise UserError(f"{where}: {' '.join(what)} is {text}, not a pixel position; correct the label file.")
     return number
 
 
 def _points(parts: list[Attributes], markup: Markup, where: str) -> np.ndarray:
-    points_px = np.full((markup.count, 2), np.nan)
     if len(parts) != markup.count:
         raise UserError(f"{where}: {len(parts)} points where {markup.count} are needed; correct or remove this face.")
+    points_px = {}
     for part in parts:
         name = part.get("name", "")
-        if not re.fullmatch("[0-9]{1,3}", name) or int(name) >= markup.count:
+        if not (name.isascii() and name.isdigit() and len(name) <= 3) or int(name) >= markup.count:
             raise UserError(f"{where}: a point is named {name!r}; names run from 00 to {markup.count - 1}.")
-        points_px[int(name)] = [_number(part.get(axis), f"{where}: point {name} {axis}") for axis in ("x", "y")]
-    if np.isnan(points_px).any():
-        missing = int(np.flatnonzero(np.isnan(points_px[:, 0]))[0])
-        raise UserError(f"{where}: point {missing:02d} is missing and another is there twice; correct or remove this face.")
-    return points_px
+        points_px[int(name)] = [_number(part.get(axis), where, "point", name, axis) for axis in ("x", "y")]
+    missing = sorted(set(range(markup.count)) - set(points_px))
+    if missing:
+        raise UserError(f"{where}: point {missing[0]:02d} is missing and another is there twice; correct or remove this face.")
+    return np.array([points_px[number] for number in range(markup.count)])
