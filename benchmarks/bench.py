@@ -46,8 +46,7 @@ from foldmark.show.terminal import say, say_error, say_made, show_progress
 from foldmark.train.batches import TrainingFaces
 from foldmark.train.fold_data import FoldData, prepare_fold
 from foldmark.train.loop import make_batches
-from foldmark.train.speed import measure_training
-from foldmark.train.state import TrainState, check_names, new_state, training_step, update_average
+from foldmark.train.state import TrainState, check_names, measure_training, new_state, training_step, update_average
 
 RESULTS = Path("benchmarks/results")
 

@@ -113,7 +113,7 @@ def test_a_resnet_of_bottlenecks_is_one_more_row(monkeypatch):
         ({"model": {"name": "resnet19"}}, r"model\.name: there is no 'resnet19'; did you mean resnet18\?"),
         ({"model": {"head": "cell"}}, r"model\.head: .* did you mean cells\?"),
         ({"train": {"loss": "wings"}}, r"train\.loss: .* did you mean wing\?"),
-        ({"train": {"optimizer": "sgd"}}, r"train\.optimizer: .* there are adam, adamw"),
+        ({"train": {"optimizer": "sgd"}}, r"train\.optimizer: .* there are adam, adamw, muon"),
     ],
 )
 def test_names_that_are_not_there_and_models_that_do_not_fit_are_refused(settings, problem):

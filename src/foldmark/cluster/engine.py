@@ -25,7 +25,7 @@ from foldmark.runs.run import Run
 from foldmark.train.executors import Job
 from foldmark.train.fold_data import FoldData
 from foldmark.train.listener import Listener
-from foldmark.train.speed import choose_speed
+from foldmark.train.state import choose_speed
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from foldmark.models.device import describe_device, find_problem
 from foldmark.runs.run import Run
 from foldmark.train.fold_data import prepare_fold
 from foldmark.train.loop import train_fold
-from foldmark.train.speed import measure_training
+from foldmark.train.state import measure_training
 
 # What the head sends, by name; None for what it has not sent.
 Fetch = Callable[[str], Any]

@@ -117,7 +117,7 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.05, ge=0, le=10)
     warmup: Share = 0.1  # share of the steps
     schedule: Literal["cosine", "constant"] = "cosine"  # after warm-up
-    optimizer: str = "adamw"  # a row of train/state.py: adamw, adam
+    optimizer: str = "adamw"  # a row of train/optimizers.py: adamw, adam, muon
     loss: str = "l1"  # a row of train/losses.py: l1, mse, smooth_l1, euclidean, wing, soft_wing
     # Runs whose out-of-fold points, averaged, are learned beside the truth: distillation (Hinton et al. 2015). None may have seen
     # what a fold holds out.

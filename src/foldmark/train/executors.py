@@ -11,7 +11,7 @@ from foldmark.runs.run import Run
 from foldmark.train.fold_data import FoldData
 from foldmark.train.listener import Listener
 from foldmark.train.loop import train_fold
-from foldmark.train.speed import choose_speed
+from foldmark.train.state import choose_speed
 
 Job = TypeVar("Job")
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
         """How many jobs fit at a time, now."""
 
     def choose_speed(self, run: Run) -> Speed:
-        """The way to compute of a run: see `train.speed.choose_speed`."""
+        """The way to compute of a run: see `train.state.choose_speed`."""
 
     def train_fold(self, run: Run, data: FoldData, listeners: Sequence[Listener]) -> dict:
         """As `train.loop.train_fold`."""

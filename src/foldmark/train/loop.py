@@ -28,10 +28,10 @@ from foldmark.train.checkpoints import CheckpointWriter, write_metrics
 from foldmark.train.device_batches import cut_batches
 from foldmark.train.fold_data import FoldData
 from foldmark.train.listener import Listener
+from foldmark.train.optimizers import learning_rate
 from foldmark.train.plan import plan_order
 from foldmark.train.progress import NotFiniteError, Progress
-from foldmark.train.speed import choose_speed
-from foldmark.train.state import is_finite, learning_rate, new_state, training_step, update_average
+from foldmark.train.state import choose_speed, is_finite, new_state, training_step, update_average
 
 # Seconds between two readings of the device. An epoch that takes longer than the second is read at its end.
 READ_EVERY, LONG_EPOCH = 5.0, 1.0

@@ -1,24 +1,28 @@
-"""The state of training: the model, the moving average of its weights, and the optimizer; and one step of it."""
+"""The state of training: the model, the moving average of its weights, and the optimizer; one step of it; and which way to
+compute steps is the fastest here."""
 
 import copy
-import math
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from foldmark.core.config import Config, TrainConfig
+from foldmark.core.config import Config
+from foldmark.core.files import digest, lock_file, read_kept, write_text
 from foldmark.core.tables import pick
-from foldmark.models.device import COMPILERS, Speed
+from foldmark.models.device import COMPILERS, Speed, Step, describe_device, measure_speed
 from foldmark.models.net import PointRegressor, build_model
 from foldmark.models.small_maps import replace_small_map_convs
 from foldmark.models.weights import torchvision_name
+from foldmark.runs.run import Run
 from foldmark.train.losses import LOSSES
+from foldmark.train.optimizers import OPTIMIZERS, make_optimizer
 
-# A row is a function of parameter groups and lr=, fused=.
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,10 +80,7 @@ def new_state(config: Config, mean_crop: np.ndarray, seed: int, speed: Speed, de
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     if device.type == "cpu" and speed.precision == "bf16":
         replace_small_map_convs(model)
-    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
-    free = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimizer = pick(OPTIMIZERS, config.train.optimizer, "train.optimizer")(groups, lr=config.train.lr, fused=True)
+    optimizer = make_optimizer(model, config.train, speed)
     memory_format = torch.channels_last if speed.channels_last else torch.contiguous_format
     for one in (model, averaged):
         one.to(memory_format=memory_format)
@@ -129,11 +130,51 @@ def is_finite(model: nn.Module) -> bool:
     return all(bool(values.isfinite().all()) for values in model.state_dict().values())
 
 
-def learning_rate(train: TrainConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a half cosine to nearly zero, or constant."""
-    warmup = train.warmup * steps
-    if step < warmup:
-        return train.lr * (step + 1) / warmup
-    if train.schedule == "constant":
-        return train.lr
-    return train.lr * max(1e-3, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))))
+Measure = Callable[[Config, int, torch.device, int], Speed]
+
+
+def choose_speed(run: Run, device: torch.device, measure: Measure | None = None, hardware: str | None = None) -> Speed:
+    """The way to compute that this run was begun with, because resuming must not change it; for a new run the fastest one here,
+    measured once for models of its kind.
+
+    measure: `measure_training` on another machine, of this hardware.
+    """
+    path, points = run.folder.speed_file(device.type), run.faces.markup.count
+    # One process measures, undisturbed, and the others take its result.
+    with lock_file(run.places.cache / "speed"):
+        speed = read_speed(path)
+        if speed:
+            return speed
+        if any(run.folder.path.glob("fold*/last.pt")):
+            log.info(f"{path}: not there or damaged, so folds that are resumed may end with other last bits.")
+        train = run.config.train
+        kind = [run.config.model.model_dump(), run.config.crop.size, train.batch, train.compile, points]
+        kind.append(hardware or describe_device(device))
+        measured = run.places.cache / f"speed-{digest(kind)}.json"
+        steps = train.epochs * len(run.training_rows(0)) // train.batch
+        speed = read_speed(measured) or (measure or measure_training)(run.config, points, device, steps)
+        # Only of a long training all ways are measured.
+        for file in (path, measured) if len(speed.steps_per_second) > 1 else (path,):
+            write_text(file, speed.model_dump_json(indent=1))
+        return speed
+
+
+def read_speed(path: Path) -> Speed | None:
+    """A measured speed; None if it is not there, or is damaged, which is logged."""
+    return read_kept(path, Speed.model_validate_json)
+
+
+def measure_training(config: Config, points: int, device: torch.device, steps: int) -> Speed:
+    """The fastest way to train a model of this config with so many points for so many steps."""
+    (width, height), batch = config.crop.size, config.train.batch
+    # Noise rather than zeros: nearer to what training will see.
+    crops = torch.randint(256, (batch, 1, height, width), dtype=torch.uint8, device=device)
+    truth_crop = torch.zeros(batch, points, 2, device=device)
+    weight = torch.ones(batch, device=device)
+
+    def make_step(speed: Speed) -> Step:
+        state = new_state(config, np.zeros((points, 2)), config.train.seed, speed, device)
+        state.model.train()
+        return lambda: training_step(state, config, crops, truth_crop, weight)
+
+    return measure_speed(make_step, device, steps, config.train.compile)
