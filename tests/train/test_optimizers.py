@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from foldmark.core.config import check_config
 from foldmark.models.device import Speed
@@ -82,3 +83,13 @@ def test_a_resumed_muon_goes_on_with_the_same_bits(tmp_path):
     train(resumed, 3)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_step_reads_nothing_from_a_gpu_and_mixes_no_devices():
+    with FakeTensorMode():
+        weights = [torch.nn.Parameter(torch.empty(shape, device="cuda")) for shape in ((8, 4, 3, 3), (8, 4, 3, 3), (5, 9))]
+        for weight in weights:
+            weight.grad = torch.empty_like(weight)
+        groups = [{"params": weights[:2], "hidden": True, "weight_decay": 0.1}, {"params": weights[2:]}]
+        Muon(groups, RATE, torch.bfloat16).step()
+        assert {weight.device.type for weight in weights} == {"cuda"}
