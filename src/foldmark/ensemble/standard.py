@@ -40,10 +40,12 @@ class JudgedPart:
 
 
 def judge_parts(oof: Oof) -> list[JudgedPart]:
-    """The parts common, challenge and full of the standard test faces, without mirror twins, in the OOF predictions of a run with
-    that split."""
+    """The parts common and challenge of the standard test faces, without mirror twins, in the OOF predictions of a run with that
+    split, and the full set: only where faces of both are judged, because those of challenge are much harder."""
     faces = np.array([None if is_mirror(picture) else standard_part(picture) for picture in oof.faces.pictures])
     parts = [JudgedPart(name, np.flatnonzero(faces == name), count) for name, count in STANDARD_TEST_FACES.items()]
+    if not all(len(part.rows) for part in parts):
+        return parts
     full = np.concatenate([part.rows for part in parts])
     return [*parts, JudgedPart("full", np.sort(full), sum(part.of for part in parts))]
 
@@ -60,4 +62,4 @@ def describe_parts(oof: Oof) -> str:
         nme = face_nme(oof.points_px[part.rows], oof.faces.take(part.rows))
         figure = f"NME {METRICS['nme'].format(float(nme.mean()))} %, " if len(nme) else ""
         said.append(f"{part.name} {figure}{len(nme)} of {part.of} faces judged")
-    return "; ".join(said)
+    return "; ".join(said if len(said) > len(STANDARD_TEST_FACES) else [*said, "full set not judged, because a part is not"])

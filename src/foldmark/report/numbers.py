@@ -18,7 +18,7 @@ from foldmark.core.metrics import (
     mean_face_px,
     region_nme,
 )
-from foldmark.data.ibug import STANDARD_TRAINING_FACES, is_mirror
+from foldmark.data.ibug import STANDARD_TEST_FACES, STANDARD_TRAINING_FACES, is_mirror
 from foldmark.ensemble.calibration import describe_list, measure_reliability, predict_held_out_std
 from foldmark.ensemble.standard import PUBLISHED_RESULTS, judge_parts, list_unlabelled
 from foldmark.report import figures as report_figures
@@ -63,12 +63,13 @@ def build_summary(results: Results) -> tuple[str, Section]:
     )
     mean_face = score_mean_face(run, folds)
     seconds = sum(fold.require_summary()["seconds"] for run in results.runs for fold in run.folder.finished)
+    after = f", after those of {config.train.start}" if config.train.start and not results.blend else ""
     rows = {
         **_scores(results, np.ones(len(results.oof.rows), bool)),
         "Mean training face in each box": format_scores(mean_face),
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
-        "Training time, all folds": f"{seconds / 60:.0f} min",
+        "Training time, all folds": f"{seconds / 60:.0f} min{after}",
     }
     table = [{"Out of fold": what, "Score (95 % interval)": value} for what, value in rows.items()]
     note = (
@@ -129,7 +130,7 @@ def describe_standard_split(results: Results) -> Sequence[Section]:
     unlabelled = list_unlabelled(results.experiment.data.test) if results.experiment.data.has_test_list else []
     listings = {f"{len(unlabelled)} test faces without labels in this data": "\n".join(unlabelled)} if unlabelled else {}
     ours = {part.name: f"{oof.nme[part.rows].mean():.2f} ({len(part.rows)} of {part.of})" for part in parts if len(part.rows)}
-    titles = [part.name for part in parts]
+    titles = [*STANDARD_TEST_FACES, "full"]
     table = [{"NME %": results.name, **{title: ours.get(title, "not judged") for title in titles}, "source": "this experiment"}]
     for one in PUBLISHED_RESULTS:
         values = {"common": one.common, "challenge": one.challenge, "full": one.full}
