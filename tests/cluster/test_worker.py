@@ -84,7 +84,8 @@ def test_a_head_that_is_slow_gets_every_epoch_and_the_newest_state_only(head, tm
 
 
 def test_the_more_workers_a_head_has_the_rarer_are_messages_and_states(head, tmp_path, monkeypatch):
-    config = head.config.model_copy(update={"train": head.config.train.model_copy(update={"epochs": 40})})
+    # Long enough for several messages on a fast machine, too.
+    config = head.config.model_copy(update={"train": head.config.train.model_copy(update={"epochs": 100})})
     head = replace(head, config=config)
     monkeypatch.setattr("foldmark.cluster.outbox.MESSAGES", 2000)
     monkeypatch.setattr("foldmark.cluster.outbox.STATE_BYTES", 1e3)
