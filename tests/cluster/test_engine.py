@@ -55,10 +55,16 @@ def test_a_gpu_that_is_not_there_is_one_sentence(machines, foldmark, synthetic_r
     assert_refused(done, "DEVICE=cuda", "no machine of the cluster has a GPU")
 
 
+def test_a_cluster_that_is_not_there_is_one_sentence(foldmark, synthetic_root, workplace):
+    pytest.importorskip("ray", reason="Ray is not installed: make .venv/cluster-installed does that")
+    done = foldmark("train", "--data-root", synthetic_root, "--device", "cpu", "--cluster", "127.0.0.1:9")
+    assert_refused(done, "CLUSTER=127.0.0.1:9", "no Ray cluster answers", "ray start")
+    assert not (workplace / "runs").exists()
+
+
 def test_what_is_not_there_is_one_sentence(foldmark, synthetic_root, monkeypatch, workplace):
     train = ["train", "--data-root", synthetic_root, "--device", "cpu"]
     assert_refused(foldmark(*train, "--workers", "many"), "WORKERS=many", "auto")
-    assert_refused(foldmark(*train, "--cluster", "127.0.0.1:9"), "CLUSTER=127.0.0.1:9", "no Ray cluster answers", "ray start")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     for option in (("--workers", "2"), ("--cluster", "auto")):
         assert_refused(foldmark(*train, *option), "Ray is not installed", "make train", "pip install")
