@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
@@ -16,6 +15,8 @@ from foldmark.export.predictor import load_onnx
 from foldmark.export.write import compare_floats
 from tests.conftest import REPOSITORY
 from tests.export.conftest import source_of
+
+onnx = pytest.importorskip("onnx", reason="make export installs onnx, onnxscript and onnxruntime")
 
 
 @pytest.fixture(scope="module")

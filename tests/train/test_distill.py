@@ -338,6 +338,7 @@ def write_box(picture, box_px):
 def test_unlabelled_faces_are_learned_as_the_ensemble_sees_them_but_none_of_the_data_set(
     distilled, synthetic_root, pictures, faces, tmp_path
 ):
+    pytest.importorskip("dlib", reason="dlib is not installed; `make .venv/photos-installed` does it")
     folder = Path(shutil.copytree(distilled[0], tmp_path / "work", symlinks=True))
     for name in ("a-distilled", "a-distilled1"):
         shutil.rmtree(folder / "runs" / name)
