@@ -1,6 +1,6 @@
-"""Draw OOF NME over the faces that a fold has learned, with what a power law makes of it for 1.5 million faces.
+"""Draw OOF NME over the faces that a fold has learned, extrapolated to 1.5 million by a power law.
 
-    python benchmarks/draw_oof.py
+    .venv/bin/python benchmarks/draw_oof.py
 
 Reads results/oof-over-faces.csv beside this file, a row for each finished schedule on five folds of the 300-W subset, and
 writes results/oof-over-faces.svg. low and high: the 95 % interval, photos resampled.
@@ -16,7 +16,7 @@ from foldmark.show.charts import COLOURS, GREY, new_figure
 
 RESULTS = Path(__file__).parent / "results"
 FACES_OF_A_GPU = 1_500_000
-# The errors of the labels themselves: no net goes below, but nobody knows how large they are.
+# The labels' own error, which no model gets below; its size is not known.
 FLOORS = (0.0, 2.5)
 TICKS = (20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 

@@ -57,9 +57,11 @@ def list_unlabelled(test: Faces) -> list[str]:
 
 def describe_parts(oof: Oof) -> str:
     """The NME of each part in words, with how many of its faces are judged."""
-    said = []
-    for part in judge_parts(oof):
+    parts, said = judge_parts(oof), []
+    for part in parts:
         nme = face_nme(oof.points_px[part.rows], oof.faces.take(part.rows))
         figure = f"NME {METRICS['nme'].format(float(nme.mean()))} %, " if len(nme) else ""
         said.append(f"{part.name} {figure}{len(nme)} of {part.of} faces judged")
-    return "; ".join(said if len(said) > len(STANDARD_TEST_FACES) else [*said, "full set not judged, because a part is not"])
+    if parts[-1].name != "full":
+        said.append("full set not judged, because a part is not")
+    return "; ".join(said)

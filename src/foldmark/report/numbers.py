@@ -63,13 +63,14 @@ def build_summary(results: Results) -> tuple[str, Section]:
     )
     mean_face = score_mean_face(run, folds)
     seconds = sum(fold.require_summary()["seconds"] for run in results.runs for fold in run.folder.finished)
-    after = f", after those of {config.train.start}" if config.train.start and not results.blend else ""
+    earlier = "" if results.blend else config.train.start
+    without = f", without that of {earlier}, whose models it started from" if earlier else ""
     rows = {
         **_scores(results, np.ones(len(results.oof.rows), bool)),
         "Mean training face in each box": format_scores(mean_face),
         "Held-out faces and photos": f"{len(faces):,} faces of {photos:,} photos",
         "Finished folds": f"{len(folds)} of {run.folds.max() + 1}",
-        "Training time, all folds": f"{seconds / 60:.0f} min{after}",
+        "Training time, all folds": f"{seconds / 60:.0f} min{without}",
     }
     table = [{"Out of fold": what, "Score (95 % interval)": value} for what, value in rows.items()]
     note = (

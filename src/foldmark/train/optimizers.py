@@ -18,11 +18,11 @@ Tensors = list[torch.Tensor]
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps in which all directions of a weight matrix count alike: its momentum is made orthogonal (Jordan et al. 2024, Muon: An
-    optimizer for hidden layers in neural networks), and scaled to the size of an AdamW step (Liu et al. 2025, Muon is
-    Scalable for LLM Training). Convs are matrices of their output channels.
+    """The momentum of each weight matrix is made orthogonal before it is applied (Jordan et al. 2024, Muon: An optimizer for
+    hidden layers in neural networks), and scaled to the size of an AdamW step (Liu et al. 2025, Muon is Scalable for LLM
+    Training). A conv is a matrix with a row for each output channel.
 
-    groups: of parameters; those with hidden=True are stepped so, the others by AdamW. dtype: of the matrix products.
+    groups: parameter groups; those with hidden=True take these steps, the others AdamW's. dtype: of the matrix products.
     """
 
     MOMENTUM, SCALE = 0.95, 0.2
@@ -34,6 +34,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        assert closure is None, "Muon does not evaluate the model again"
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if weights:
@@ -67,15 +68,17 @@ class Muon(torch.optim.Optimizer):
 
     def _states(self, weights: Tensors, name: str) -> Tensors:
         """A state of each weight, zero before the first step."""
-        return [self.state[weight].setdefault(name, torch.zeros_like(weight)) for weight in weights]
+        for weight in weights:
+            if name not in self.state[weight]:
+                self.state[weight][name] = torch.zeros_like(weight)
+        return [self.state[weight][name] for weight in weights]
 
 
 def orthogonalise(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Matrices (b, m, n) float32 with their singular values brought near 1 by Newton-Schulz iterations in `dtype`: in float32
     all but tiny ones lie between 0.65 and 1.25 then.
 
-    An iteration multiplies by a polynomial of the Gram matrix, so only that is iterated: the shorter side squared, not times
-    the longer one.
+    Each iteration multiplies by a polynomial of the Gram matrix, so only that is iterated: a square matrix of the shorter side.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalise(matrices.mT, dtype).mT
