@@ -47,7 +47,7 @@ for arguments in [line.split("\t") for line in sys.stdin.read().splitlines()]:
         main()
     except SystemExit as ended:
         code = ended.code
-    loaded = {"torch", "torchvision", "albumentations", "sklearn", "matplotlib", "wandb"} & set(sys.modules)
+    loaded = {"torch", "torchvision", "albumentations", "sklearn", "scipy", "matplotlib", "wandb"} & set(sys.modules)
     print("ENDED", arguments[0], code, *loaded)
 """
 
@@ -57,15 +57,15 @@ def test_commands_that_need_no_net_load_no_torch_and_nothing_else_that_takes_sec
     work = shutil.copytree(finished, tmp_path / "work", symlinks=True)
     given = ["--data-root", str(synthetic_root)]
     file = "submissions/a.csv"
-    commands = [["checkcsv", file, *given], ["score", file, "7.54"], ["ledger"], ["check", *given]]
-    commands += [["data", "--test-list", "nowhere.xml"], ["dashboard"], ["sync"]]
+    commands = [["checkcsv", file, *given], ["score", file, "7.54"], ["ledger"]]
+    commands += [["data", "--test-list", "nowhere.xml"], ["dashboard"], ["sync"], ["check", *given]]
     lines = "\n".join("\t".join(arguments) for arguments in commands)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_NET], input=lines, cwd=work, env=environment(), capture_output=True, text=True
     )
     ended = [line.removeprefix("ENDED ") for line in done.stdout.splitlines() if line.startswith("ENDED ")]
-    # Without an address, a run or a terminal the last three refuse, but only once they have looked.
-    assert ended == ["checkcsv 0", "score 0", "ledger 0", "check 0", "data 2", "dashboard 2", "sync 2"], done.stderr
+    # Without an address, a run or a terminal three refuse, but only once they have looked. The last groups photos, with scipy.
+    assert ended == ["checkcsv 0", "score 0", "ledger 0", "data 2", "dashboard 2", "sync 2", "check 0 scipy"], done.stderr
 
 
 def test_plain_make_lists_every_target_and_variable():

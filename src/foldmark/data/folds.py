@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from foldmark.core.config import FoldsConfig
 from foldmark.core.errors import UserError
@@ -31,6 +29,10 @@ COLUMNS = ["picture", "box", "source", "group", "fold"]
 def group_faces(faces: Faces, sights: list[Sight] | None = None) -> np.ndarray:
     """Group number (n,) of each face: faces of one photo or person, or of files with the same bytes, share it. With the sights of
     their pictures (n), so do faces of photos that look alike."""
+    # scipy takes as long to load as the rest of a command that groups no faces.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     pairs = [_pair_equal(faces.groups)]
     if sights is None:
         with ThreadPoolExecutor() as pool:

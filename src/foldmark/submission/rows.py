@@ -51,7 +51,7 @@ class Layout:
 
     def numbers(self, values: list[str]) -> list[float] | None:
         """A row's values as numbers, None if they are not as many finite ones as there should be."""
-        numbers = [number for number in map(read_number, values) if number is not None]
+        numbers = [float(value) for value in values if NUMBER.fullmatch(value)]
         return numbers if len(numbers) == len(values) == self.value_count else None
 
     def correct_key(self, key: str) -> str | None:
@@ -77,12 +77,13 @@ class Rows:
         self.not_finite: list[int] = []
         self.place_of: dict[int, int] = {}  # of each row whose key is there for the first time
         seen: set[str] = set()
+        places = layout.places
         for row, text in enumerate(texts):
             key, values = layout.split(text)
             if not values:
                 self.malformed.append(row)
                 continue
-            correct = layout.correct_key(key)
+            correct = key if key in places else layout.correct_key(key)
             if correct != key:
                 self.badly_written.append(row)
             numbers = layout.numbers(values)
@@ -94,10 +95,10 @@ class Rows:
                 self.repeated.append(row)
                 continue
             seen.add(correct)
-            if correct not in layout.places:
+            if correct not in places:
                 self.unknown.append(row)
                 continue
-            place = self.place_of[row] = layout.places[correct]
+            place = self.place_of[row] = places[correct]
             if numbers is not None:
                 self.values[place] = numbers
         self.missing = [place for place, key in enumerate(layout.keys) if key not in seen]
