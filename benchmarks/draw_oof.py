@@ -47,9 +47,9 @@ def main() -> None:
         )
         for row in table.to_dict("records"):
             place = row["faces learned"], row["OOF NME %"]
-            # On the left, Muon's name is clear of the others.
-            right, side = (-7, "right") if "muon" in row["config"] else (7, "left")
-            axes.annotate(row["config"], place, (right, 3), textcoords="offset points", ha=side, fontsize=8)
+            # Muon's label on the left does not overlap the others.
+            offset, side = (-7, "right") if "muon" in row["config"] else (7, "left")
+            axes.annotate(row["config"], place, (offset, 3), textcoords="offset points", ha=side, fontsize=8)
         axes.set(xscale="log", xlabel="faces learned by a fold", ylabel="OOF NME, %", title="300-W subset, 4,416 faces")
         axes.set_xticks(TICKS, [f"{count:,}" for count in TICKS])
         axes.legend(frameon=False, fontsize=8)

@@ -29,7 +29,7 @@ COLUMNS = ["picture", "box", "source", "group", "fold"]
 def group_faces(faces: Faces, sights: list[Sight] | None = None) -> np.ndarray:
     """Group number (n,) of each face: faces of one photo or person, or of files with the same bytes, share it. With the sights of
     their pictures (n), so do faces of photos that look alike."""
-    # scipy takes as long to load as the rest of a command that groups no faces.
+    # Slow to import, and most commands group no faces.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

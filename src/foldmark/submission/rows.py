@@ -83,6 +83,7 @@ class Rows:
             if not values:
                 self.malformed.append(row)
                 continue
+            # Nearly all keys are expected ones, which need no parsing.
             correct = key if key in places else layout.correct_key(key)
             if correct != key:
                 self.badly_written.append(row)
