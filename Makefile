@@ -20,7 +20,7 @@ OTHERS := help setup photos workspace export demo bench test soak lint lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: $(COMMANDS) $(OTHERS)
+.PHONY: $(COMMANDS) $(OTHERS) own-venv
 
 # The texts of commands and variables are those of the command line.
 LIST := awk -F'"' -v words=" $(COMMANDS) photos workspace export demo $(VARIABLES) " \
@@ -71,8 +71,14 @@ lock: ## renew requirements.lock and those of the extras from pyproject.toml (ne
 
 setup: .venv/installed ## make .venv and install into it, if that is not done
 
+# A .venv that was linked or moved here from another folder would run the code that lies there.
+own-venv:
+	@test ! -s .venv/installed || test "$$(cat .venv/installed)" = "$$(pwd -P)" \
+		|| { echo "foldmark: .venv was set up in $$(cat .venv/installed), and its commands run the code there;" \
+			'remove it with `rm -r .venv`, and the same command sets up a new one.' >&2; exit 2; }
+
 # The stamp is written last, so that an interrupted installation is taken up again.
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml | own-venv
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'foldmark: Python 3.11 or later is needed; name one with PYTHON=..., such as PYTHON=python3.12' >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' \
@@ -82,7 +88,7 @@ setup: .venv/installed ## make .venv and install into it, if that is not done
 	@echo 'Setting up .venv (once; some minutes and 6 GB with PyTorch for Linux) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@pwd -P > $@
 
 # An extra, for the targets that need it; all that it builds on is in requirements.lock, or in its own lock in the same versions.
 .venv/%-installed: requirements-%.lock .venv/installed

@@ -408,19 +408,45 @@ def test_the_set_is_not_read_while_it_is_built(tmp_path, published):
     assert find_ibug(tmp_path) is None
 
 
-def test_make_data_hands_its_variables_over_as_they_are(tmp_path):
+@pytest.fixture
+def echoing_checkout(tmp_path):
+    """A checkout whose `foldmark` prints its arguments and environment."""
+    checkout = tmp_path / "check 'out'"
+    checkout.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        shutil.copy(REPOSITORY / name, tmp_path)
-    command = tmp_path / ".venv/bin/foldmark"
+        shutil.copy(REPOSITORY / name, checkout)
+    command = checkout / ".venv/bin/foldmark"
     command.parent.mkdir(parents=True)
     command.write_text('#!/bin/sh\necho "command=$*"; env\n')
     command.chmod(0o755)
-    (tmp_path / ".venv/installed").touch()
+    (checkout / ".venv/installed").write_text(f"{checkout.resolve()}\n")
+    return checkout
+
+
+def test_make_data_hands_its_variables_over_as_they_are(echoing_checkout):
     settings = ["DATA_ROOT=my data", "IBUG=http://a/b.tar.gz?c=1&d=2", "TEST_LIST=c 'd'.xml", 'IMM=`touch hacked` "e".zip']
-    done = subprocess.run(["make", "data", *settings], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(["make", "data", *settings], cwd=echoing_checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {"command=data", *(f"FOLDMARK_{setting}" for setting in settings)} <= set(done.stdout.splitlines())
-    assert not (tmp_path / "hacked").exists()
+    assert not (echoing_checkout / "hacked").exists()
+
+
+@pytest.mark.parametrize("how", ["linked", "moved"])
+def test_the_venv_of_another_folder_is_refused(echoing_checkout, tmp_path, how):
+    other, old = tmp_path / "other", echoing_checkout.resolve()
+    if how == "moved":
+        echoing_checkout.rename(other)
+    else:
+        shutil.copytree(echoing_checkout, other, ignore=shutil.ignore_patterns(".venv"))
+        (other / ".venv").symlink_to(echoing_checkout / ".venv")
+    # A newer lock must not set the other's .venv up anew, either.
+    (other / "requirements.lock").touch()
+    done = subprocess.run(["make", "data"], cwd=other, capture_output=True, text=True)
+    assert done.returncode == 2 and "command=" not in done.stdout
+    assert f"foldmark: .venv was set up in {old}," in done.stderr and "`rm -r .venv`" in done.stderr
+    # The mend keeps what a link leads to.
+    subprocess.run(["rm", "-r", ".venv"], cwd=other, check=True)
+    assert (echoing_checkout / ".venv/installed").exists() == (how == "linked")
 
 
 def test_the_real_sets_are_brought_from_archive_and_folder(foldmark, workplace, real_root):
