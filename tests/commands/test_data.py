@@ -442,8 +442,10 @@ def test_the_venv_of_another_folder_is_refused(echoing_checkout, tmp_path, how):
     # A newer lock must not set the other's .venv up anew, either.
     (other / "requirements.lock").touch()
     done = subprocess.run(["make", "data"], cwd=other, capture_output=True, text=True)
-    assert done.returncode == 2 and "command=" not in done.stdout
-    assert f"foldmark: .venv was set up in {old}," in done.stderr and "`rm -r .venv`" in done.stderr
+    assert done.returncode == 2
+    assert "command=" not in done.stdout
+    assert f"foldmark: .venv was set up in {old}," in done.stderr
+    assert "`rm -r .venv`" in done.stderr
     # The mend keeps what a link leads to.
     subprocess.run(["rm", "-r", ".venv"], cwd=other, check=True)
     assert (echoing_checkout / ".venv/installed").exists() == (how == "linked")

@@ -19,10 +19,11 @@ from foldmark.cluster.task import FoldTask, describe_store, make_run_task, pack,
 from foldmark.cluster.worker import train as work
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
+from foldmark.core.metrics import compute_scores
 from foldmark.data.folds import read_split
 from foldmark.data.ibug import IBUG_FOLDER, TEST_XML, TRAIN_XML, read_ibug
 from foldmark.data.sets import find_data
-from foldmark.ensemble.nested import read_nested
+from foldmark.ensemble.nested import check_taught, read_nested
 from foldmark.ensemble.oof import read_oof
 from foldmark.models.checkpoint import load_checkpoint
 from foldmark.runs.fold_folder import ALL_FACES
@@ -202,14 +203,38 @@ def test_what_the_teachers_say_cannot_change_while_a_net_learns(distilled, synth
     folder = Path(shutil.copytree(distilled[0], tmp_path / "work", symlinks=True))
     net, teacher = RunFolder(folder / "runs/a-distilled").fold(ALL_FACES), RunFolder(folder / "runs/a").fold(0)
     net.summary_file.unlink()
+    RunFolder(folder / "runs/a-distilled").nested_file.unlink()  # is written when the net is finished
     run, _ = open_net(folder, synthetic_root)
     rows, prediction = teacher.read_oof(run.faces)
-    teacher.write_oof(run.faces.take(rows), replace(prediction, points_px=prediction.points_px + 1))
-    summary = json.loads(teacher.summary_file.read_text())
+    moved, held_out = prediction.points_px + 1, run.faces.take(rows)
+    teacher.write_oof(held_out, replace(prediction, points_px=moved))
+    summary = {**json.loads(teacher.summary_file.read_text()), **compute_scores(moved, held_out)}
     summary["files"].pop("oof.npz")
     teacher.summary_file.write_text(json.dumps(summary))
     done = foldmark(folder, "distill", synthetic_root, "a", SETTINGS, "--folds", "1")
     assert_refused(done, "a-distilled/all/last.pt", "other points of its teachers")
+
+
+def test_a_net_whose_teachers_were_trained_anew_is_neither_kept_nor_exported(distilled, synthetic_root, faces, tmp_path):
+    pytest.importorskip("onnxscript", reason="make export installs onnx, onnxscript and onnxruntime")
+    folder = Path(shutil.copytree(distilled[0], tmp_path / "work", symlinks=True))
+    shutil.rmtree(folder / "exports", ignore_errors=True)  # another test's
+    shutil.rmtree(folder / "runs/a/fold0")
+    assert foldmark(folder, "train", synthetic_root, "a", SETTINGS).returncode == 0
+    # The same settings give the same teachers to the bit.
+    again = foldmark(folder, "distill", synthetic_root, "a", SETTINGS, "--folds", "1")
+    assert again.returncode == 0, again.stderr
+    shutil.rmtree(folder / "runs/a")
+    other = SETTINGS.replace("folds.count", "train.seed=7 folds.count")
+    assert foldmark(folder, "train", synthetic_root, "a", other).returncode == 0
+    refused = ("runs/a-distilled", "other nets", "runs/a holds now", "make distill")
+    assert_refused(foldmark(folder, "distill", synthetic_root, "a", other, "--folds", "1"), *refused)
+    for name in ("a", "a-distilled"):
+        assert_refused(run_in_process(folder, "export", "--data-root", synthetic_root, "--name", name), *refused)
+    assert not (folder / "exports").exists()
+    # Without its teachers the net is whole.
+    shutil.rmtree(folder / "runs/a")
+    check_taught(RunFolder(folder / "runs/a-distilled"), RunFolder(folder / "runs/a"), faces)
 
 
 def test_a_worker_that_has_no_run_of_the_teachers_trains_the_same_net(distilled, synthetic_root, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from foldmark.core.files import MEGABYTE, file_sha256
 from foldmark.core.metrics import bootstrap_interval, face_nme, format_scores
 from foldmark.ensemble.ensemble import average_folds
 from foldmark.ensemble.fit import copy_fit, find_fit, find_nets, write_fit
-from foldmark.ensemble.nested import JudgedNet, NestedFigures, read_nested
+from foldmark.ensemble.nested import JudgedNet, NestedFigures, check_taught, digest_taught, read_nested
 from foldmark.ensemble.unlabelled import list_pictures, teach_unlabelled
 from foldmark.export.facts import Facts
 from foldmark.export.predictor import load_onnx
@@ -84,6 +84,9 @@ def open_plain(session: Session, experiment: Experiment, folds: list[int] | None
                 "with the same settings first."
             )
     check_finished_folds(plain)
+    distilled = RunFolder(session.places.run(f"{name}-distilled"))
+    if distilled.nested_file.exists():
+        check_taught(distilled, plain.folder, plain.faces)
     return plain, asked[0]
 
 
@@ -122,7 +125,8 @@ class Distillation:
         low, high = bootstrap_interval(more, faces.groups)
         verdict = "the ensemble taught it" if more.mean() < 0 else "learning from the ensemble gained nothing here"
         say(f"distilled net against plain net: {more.mean():+.3f} ({low:+.3f} to {high:+.3f}) points of NME: {verdict}.")
-        return learner, NestedFigures(fold=fold, faces=len(rows), nets=nets)
+        taught = digest_taught(plain.folder, plain.faces)
+        return learner, NestedFigures(fold=fold, faces=len(rows), nets=nets, taught=taught)
 
     def train_on_all(self, learner: Run, figures: NestedFigures) -> Run:
         """Train the net that learns all faces as the nested one learned its own, and leave the figures and the calibration of
@@ -211,7 +215,7 @@ def _export(session: Session, name: str, source: Source) -> None:
 
 def choose_source(session: Session, experiment: Experiment, folds: list[int] | None) -> Source:
     """The net that is exported: of the asked fold, else the one that was distilled from the experiment, else of its first
-    finished fold. Raises UserError where none is finished, or its files were replaced."""
+    finished fold. Raises UserError where none is finished, its files were replaced, or its teachers were trained anew."""
     places = session.places
     folder, distilled = RunFolder(places.run(experiment.name)), RunFolder(places.run(f"{experiment.name}-distilled"))
     if not folds and distilled.fold(ALL_FACES).finished:
@@ -226,6 +230,8 @@ def choose_source(session: Session, experiment: Experiment, folds: list[int] | N
     calibration = find_fit([folder], lambda: run.faces).read_calibration()
     if not fold.holds_out:
         nested = read_nested(folder.nested_file)
+        for teacher in run.config.train.teacher or []:
+            check_taught(folder, RunFolder(places.run(teacher)), run.faces)
         say(f"{fold.path}: the net exported; {nested.describe_net()}")
         return Source(run, fold, calibration, nested)
     say(f"{fold.path}: the net exported, one of {len(nets)}; out of fold {format_scores(fold.require_summary())}")

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from foldmark.core.files import read_record, write_text
+from foldmark.core.errors import UserError
+from foldmark.core.faces import Faces
+from foldmark.core.files import digest, read_record, write_text
 from foldmark.core.metrics import bootstrap_interval
+from foldmark.ensemble.oof import read_oof
+from foldmark.runs.run_folder import RunFolder
 
 Interval = tuple[float, float]
 
@@ -43,11 +47,13 @@ class JudgedNet(BaseModel):
 
 
 class NestedFigures(BaseModel):
-    """The nets that were judged on the faces of a fold: ensemble, distilled net, plain net."""
+    """The nets that were judged on the faces of a fold: ensemble, distilled net, plain net. taught: of `digest_taught`; empty in
+    files of earlier versions."""
 
     fold: int
     faces: int
     nets: list[JudgedNet] = Field(min_length=3, max_length=3)
+    taught: str = ""
 
     @property
     def distilled(self) -> JudgedNet:
@@ -69,3 +75,18 @@ class NestedFigures(BaseModel):
 def read_nested(path: Path) -> NestedFigures:
     """Raises UserError for a file that is missing or damaged."""
     return read_record(path, NestedFigures, "run make distill again, which writes it")
+
+
+def digest_taught(teachers: RunFolder, faces: Faces) -> str:
+    """Of the out-of-fold points of the faces, which a net learns from the nets of a run."""
+    return digest(read_oof(teachers, faces).points_px.tobytes().hex())
+
+
+def check_taught(net: RunFolder, teachers: RunFolder, faces: Faces) -> None:
+    """Raise UserError for a distilled net whose teachers were trained anew since."""
+    nested = read_nested(net.nested_file)
+    if nested.taught and teachers.finished and nested.taught != digest_taught(teachers, faces):
+        raise UserError(
+            f"{net.path}: learned from other nets than those that {teachers.path} holds now; remove it and run make distill "
+            "again, or name a fold of these nets to export, such as FOLDS=0."
+        )
