@@ -280,7 +280,7 @@ def _say_next(variants: list[Variant], best: BestBlend | None) -> None:
         say(f"The others get no weight beside it. Next: make csv CONFIG={names[0]}")
         return
     config = f"'blend: [{', '.join(names)}]'"
-    say(f"Next, to make its file: echo {config} > configs/best.yaml && make csv CONFIG=best")
+    say(f"Next, to make its file: echo {config} > configs/blend.yaml && make csv CONFIG=blend")
 
 
 def show_model(session: Session, model: str, overrides: Sequence[str]) -> None:
