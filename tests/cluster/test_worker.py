@@ -11,7 +11,17 @@ import torch
 
 from foldmark.cluster.replay import Replay
 from foldmark.cluster.scratch import scratch_folder
-from foldmark.cluster.task import FoldTask, describe_store, find_crops, list_fold_files, make_run_task, pack, read_pixels
+from foldmark.cluster.task import (
+    FoldTask,
+    describe_store,
+    find_crops,
+    list_fold_files,
+    make_run_task,
+    open_task,
+    pack,
+    read_pixels,
+    unpack,
+)
 from foldmark.cluster.worker import train
 from foldmark.core.errors import UserError
 from foldmark.core.files import lock_folder
@@ -20,7 +30,8 @@ from foldmark.runs.places import Places
 from foldmark.runs.run import Run
 from foldmark.runs.run_folder import RunFolder
 from foldmark.train.fold_data import prepare_fold
-from foldmark.train.loop import train_fold
+from foldmark.train.listener import Listener
+from foldmark.train.loop import FoldTraining, train_fold
 from tests.change_run import save_checkpoint
 from tests.train.test_crash import without_times
 from tests.train.test_listener import Recorder, run  # noqa: F401  a fixture
@@ -63,6 +74,28 @@ def test_a_fold_that_a_worker_trains_is_the_plain_loops(head, run, tmp_path, mon
     one, other = (load_checkpoint(folder.checkpoint)["averaged"] for folder in (mine, theirs))
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert not list((tmp_path / "scratch").glob("task-*"))
+
+
+@pytest.mark.parametrize("name", ["a", "search/trial0"])
+def test_a_worker_goes_on_from_the_heads_last_state(head, tmp_path, monkeypatch, name):
+    head = replace(head, folder=RunFolder(head.places.run(name)))
+
+    class Stop(Listener):
+        def batch(self, *_: object) -> None:
+            if head.fold(0).checkpoint.exists():
+                raise KeyboardInterrupt
+
+    config = head.config.model_copy(update={"train": head.config.train.model_copy(update={"checkpoint_seconds": 0})})
+    head = replace(head, config=config)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(head, prepare_fold(head, 0), torch.device("cpu"), [Stop()])
+    steps = load_checkpoint(head.fold(0).checkpoint)["steps"]
+    content = send(head, tmp_path)
+    root = tmp_path / "worker"
+    worker = open_task(unpack(content["run"]), unpack(content["fold"]), head.store, root)
+    training = FoldTraining(worker, prepare_fold(worker, 0), torch.device("cpu"), [])
+    training.resume()
+    assert training.progress.steps == steps > 0
 
 
 def test_a_head_that_is_slow_gets_every_epoch_and_the_newest_state_only(head, tmp_path, monkeypatch):

@@ -233,3 +233,19 @@ def test_the_best_epoch_is_read_from_the_metrics_which_are_named_where_they_are_
     if damage is not cut_short:
         with pytest.raises(UserError, match=r"fold0/metrics\.csv: is missing or damaged; run make train"):
             fold.best_epoch()
+
+
+@pytest.mark.parametrize("key", ["train.start", "model.aligner"])
+def test_a_source_whose_split_or_checkpoint_is_not_its_own_is_refused(train, run, key):
+    """Its models have seen what this run holds out, so the figure would flatter."""
+    split = run / "split.csv"
+    before = split.read_text()
+    swapped = [line[:-1] + {"0": "1", "1": "0"}.get(line[-1], line[-1]) for line in before.splitlines()]
+    split.write_text("\n".join(swapped) + "\n")
+    done = train(settings=f"{key}=a folds.file={split}", name="other")
+    assert_refused(done, "runs/a/fold0", "was trained with another split")
+    split.write_text(before)
+    shutil.rmtree(run.parent / "other")
+    shutil.copyfile(run / "fold1/last.pt", run / "fold0/last.pt")
+    done = train(settings=f"{key}=a", name="other")
+    assert_refused(done, "runs/a/fold0/last.pt", "is not the file that training wrote")

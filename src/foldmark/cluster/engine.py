@@ -224,7 +224,7 @@ class RayEngine:
 
     def _send_run(self, run: Run, store: CropStore) -> Any:
         info = self._once(f"digest of {store.file}", lambda: describe_store(store))
-        return self._once(f"run {run.name}", lambda: self.ray.put(pack(make_run_task(run, info))))
+        return self._once(f"run {run.folder.path}", lambda: self.ray.put(pack(make_run_task(run, info))))
 
     def _send_crops(self, store: CropStore) -> Any:
         return self._once(name_crops(store), lambda: self.ray.put(read_pixels(store)))

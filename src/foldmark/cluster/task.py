@@ -17,7 +17,7 @@ from foldmark.models.net import build_model
 from foldmark.models.weights import read_pretrained
 from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
-from foldmark.runs.run import Run, find_source
+from foldmark.runs.run import Run, find_source_fold
 from foldmark.runs.run_folder import RunFolder
 from foldmark.train.fold_data import FoldData
 
@@ -93,7 +93,8 @@ def make_run_task(run: Run, store: StoreInfo) -> RunTask:
         with torch.device("meta"):
             backbone = build_model(config, torch.zeros(1, 2), seed=0).backbone
         files[places.relative(places.sent_weights)] = bytes(to_bytes(read_pretrained(backbone, config.model.weights)))
-    return RunTask(run.name, config, run.faces, run.folds, store, files)
+    name = run.folder.path.relative_to(places.runs).as_posix()  # of a search or a part with its folder in front
+    return RunTask(name, config, run.faces, run.folds, store, files)
 
 
 def list_fold_files(run: Run, fold: int, device_type: str) -> dict[str, bytes]:
@@ -105,8 +106,9 @@ def list_fold_files(run: Run, fold: int, device_type: str) -> dict[str, bytes]:
         paths.append(folder.checkpoint if folder.checkpoint.exists() else folder.previous_checkpoint)
     else:
         for key in run.config.sources:
-            source = find_source(places, run.config, key, run.faces, run.folds)
-            paths += [source.split_file, source.config_file, source.fold(fold).summary_file, source.fold(fold).checkpoint]
+            source = find_source_fold(run, key, fold)
+            of_run = RunFolder(source.path.parent)
+            paths += [of_run.split_file, of_run.config_file, source.summary_file, source.checkpoint]
     return {places.relative(path): read_bytes(path, LARGEST) for path in paths if path.is_file()}
 
 

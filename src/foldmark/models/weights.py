@@ -44,9 +44,7 @@ def torchvision_name(backbone: Backbone) -> str:
 
 
 def load_source(key: str, source: FoldFolder) -> dict:
-    """The checkpoint of a fold that a key of the config names. Raises UserError where the fold is not finished, or lost it."""
-    if not source.finished:
-        raise UserError(f"{key}: {source.path} is not finished; train it first, with the same DATA_ROOT.")
+    """The checkpoint of a fold that a key of the config names. Raises UserError where the fold lost it."""
     state = load_checkpoint(source.checkpoint)
     if state is None:
         raise UserError(f"{key}: {source.checkpoint} is missing; remove its folder and train it again.")
@@ -55,7 +53,7 @@ def load_source(key: str, source: FoldFolder) -> dict:
 
 def load_fold(model: nn.Module, start: FoldFolder) -> None:
     """Load into a model, in place, the averaged weights of the fold to start from; the mean face stays its own. Raises UserError
-    where that fold is not finished, or has another model."""
+    where that fold has another model."""
     state = load_source("train.start", start)
     try:
         model.load_state_dict({**state["averaged"], "mean_points_crop": model.mean_points_crop})

@@ -68,11 +68,15 @@ def is_unchanged(path: Path, summary: Mapping[str, Any]) -> bool:
 def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
     """Raise UserError where a finished fold's checkpoint or OOF predictions are missing or were replaced, or where the fold was
     trained with another config, on other faces or with another split than expected (`describe_fold`)."""
-    summary = fold.require_summary()
-    difference = find_difference(summary.get("binding"), expected)
+    check_binding(fold, expected)
+    require_unchanged(fold, *(path for path in fold.results if path != fold.metrics_file))
+
+
+def check_binding(fold: FoldFolder, expected: Mapping[str, object]) -> None:
+    """Raise UserError where a finished fold was trained with another config, on other faces or with another split than expected."""
+    difference = find_difference(fold.require_summary().get("binding"), expected)
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")
-    require_unchanged(fold, *(path for path in fold.results if path != fold.metrics_file))
 
 
 def require_unchanged(fold: FoldFolder, *paths: Path) -> None:

@@ -14,7 +14,7 @@ from foldmark.data.crops import Crops, CropStore, open_store, refuse_damaged
 from foldmark.data.folds import group_faces, make_split, read_split, write_split
 from foldmark.data.lookalikes import inspect_faces
 from foldmark.data.sets import Data
-from foldmark.runs.binding import find_held_out
+from foldmark.runs.binding import check_binding, describe_fold, find_held_out, require_unchanged
 from foldmark.runs.environment import describe_environment
 from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.places import Places
@@ -124,6 +124,19 @@ def find_source(places: Places, config: Config, key: str, faces: Faces, folds: n
             f'take its folds with SET="folds.file={folder.split_file}".'
         )
     return folder
+
+
+def find_source_fold(run: Run, key: str, fold: int) -> FoldFolder:
+    """The fold with that number of the run that a key of `config.sources` names. Raises UserError as `find_source` does, and for
+    a fold that is not finished, was trained otherwise than its run says, or whose checkpoint was replaced."""
+    folder = find_source(run.places, run.config, key, run.faces, run.folds)
+    source, config = folder.fold(fold), folder.read_config()
+    if not source.finished:
+        raise UserError(f"{key}: {source.path} is not finished; train it first, with the same DATA_ROOT.")
+    if config.data.points == run.config.data.points:
+        check_binding(source, describe_fold(config, run.faces, run.folds, fold))
+    require_unchanged(source, source.checkpoint)
+    return source
 
 
 def _choose_folds(config: Config, data: Data, progress: Progress) -> tuple[np.ndarray, np.ndarray | None]:

@@ -22,7 +22,7 @@ from foldmark.models.trained import load_aligner, read_aligner
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
 from foldmark.runs.fold_folder import FoldFolder
-from foldmark.runs.run import Run, find_source
+from foldmark.runs.run import Run, find_source_fold
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.checkpoints import CheckpointWriter, write_metrics
 from foldmark.train.device_batches import cut_batches
@@ -111,14 +111,10 @@ class FoldTraining:
         if run.config.model.weights:
             load_pretrained(state.model.backbone, run.places.weights(run.config.model.weights))
         elif run.config.train.start:
-            load_fold(state.model, self._find_source("train.start"))
+            load_fold(state.model, find_source_fold(run, "train.start", self.data.fold))
         state.averaged.load_state_dict(state.model.state_dict())
         if run.config.model.aligner:
-            self._set_aligner(read_aligner(self._find_source("model.aligner"), run.config))
-
-    def _find_source(self, key: str) -> FoldFolder:
-        """This fold of the run that a key names."""
-        return find_source(self.run.places, self.run.config, key, self.run.faces, self.run.folds).fold(self.data.fold)
+            self._set_aligner(read_aligner(find_source_fold(run, "model.aligner", self.data.fold), run.config))
 
     def _set_aligner(self, stored: dict) -> None:
         self.state.averaged.aligner = load_aligner(stored, self.run.faces.markup.count, self.state.device)
