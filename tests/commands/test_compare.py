@@ -47,7 +47,8 @@ def test_all_experiments_stand_in_one_table(foldmark, synthetic_root, quick, wor
     summaries = [json.loads((workplace / "runs" / "whole" / f"fold{fold}" / "summary.json").read_text()) for fold in (0, 1)]
     mean = np.average([summary["nme"] for summary in summaries], weights=[summary["faces"] for summary in summaries])
     assert float(rows["whole"]["NME %"]) == pytest.approx(mean, abs=0.006)
-    assert sum(row["to the best"] == "" for row in rows.values()) == 1
+    # Half of the folds may be the easier ones.
+    assert [name for name, row in rows.items() if row["to the best"] == ""] == ["whole"]
     assert float(rows["half"]["moves %"]) > 0
     assert "best blend: needs two experiments" in done.stdout
 
@@ -105,9 +106,9 @@ def test_the_best_blend_has_a_row_and_the_command_that_makes_its_file(foldmark, 
     assert "(" in last["to the best"]
     command = done.stdout.split("Next, to make its file: ")[1].split(" && ")[0]
     subprocess.run(["sh", "-c", command], cwd=workplace, check=True)
-    done = foldmark("csv", "--data-root", synthetic_root, "--set", quick, "--config", "best")
+    done = foldmark("csv", "--data-root", synthetic_root, "--set", quick, "--config", "blend")
     assert done.returncode == 0, done.stderr
-    assert (workplace / "submissions" / "best-synthetic.csv").is_file()
+    assert (workplace / "submissions" / "blend-synthetic.csv").is_file()
     # One that predicts far off is no help.
     faces = find_data(synthetic_root, "ibug").train
     change_oof(workplace / "runs/flat-synthetic", faces, lambda points_px: points_px + 50)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -88,6 +89,26 @@ def test_what_a_crash_left_out_is_made_up_for(lost, run):
     assert run("csv").returncode == 0
     assert Path(lost).is_file()
     assert "a.csv" in Path("submissions/ledger.csv").read_text()
+
+
+def test_files_beside_a_csv_are_never_those_of_an_older_one(run, monkeypatch):
+    listed = Path("submissions/a-look-first.csv")
+    before = listed.read_bytes()
+    listed.write_text("of older models\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(submission, "calibrate", Mock(side_effect=KeyboardInterrupt))
+        assert run("csv", "--set", f"{QUICK} predict.twins=false").returncode
+    assert not listed.exists()
+    CSV.unlink()
+    assert run("csv").returncode == 0
+    assert listed.read_bytes() == before
+
+
+def test_points_in_another_order_are_no_competition_file(work, synthetic_root):  # noqa: F811
+    order = [*range(48), *range(60, 68), *range(48, 60)]
+    options = ("--data-root", synthetic_root, "--name", "order", "--device", "cpu", "--set", f"{QUICK} data.points={order}")
+    assert run_in_process(work, "train", *[str(one).replace(", ", ",") for one in options]).returncode == 0
+    assert_refused(run_in_process(work, "csv", *[str(one).replace(", ", ",") for one in options]), "another order", "data.points")
 
 
 def test_an_edited_file_is_neither_overwritten_nor_uploaded_unless_forced(run, submit, capsys):

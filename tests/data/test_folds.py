@@ -153,6 +153,13 @@ def test_a_split_file_that_does_not_fit_is_refused(faces, tmp_path, change, word
         read_split(path, faces)
 
 
+def test_a_split_file_that_calls_a_twin_a_group_of_its_own_is_refused(faces, tmp_path):
+    rows = np.arange(len(faces))
+    write_split(tmp_path / "split.csv", faces, rows, np.array(["_mirror" in picture for picture in faces.pictures], int))
+    with pytest.raises(UserError, match="mirror twin"):
+        read_split(tmp_path / "split.csv", faces)
+
+
 def test_on_real_faces_photos_that_look_alike_share_a_fold(real_faces, real_groups):
     sights = inspect_faces(real_faces)
     groups = group_faces(real_faces, sights)

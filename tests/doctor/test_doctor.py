@@ -358,7 +358,15 @@ def test_a_split_file_that_splits_a_photo_is_unsafe(folder, tmp_path):
     # Every face a group of its own, in alternating folds: what a plain K-fold would do.
     write_split(tmp_path / "mine.csv", faces, np.arange(48), np.arange(48) % 2)
     diagnosis = diagnosed(folder, folds={"file": str(tmp_path / "mine.csv")})
-    assert len(found(diagnosis)["photos split over folds"]) == 24
+    assert "is in folds 0 and 1" in found(diagnosis)["folds"][0]
+    assert not diagnosis.safe
+    # The same file under two names, in two folds.
+    photos = np.unique(faces.groups, return_inverse=True)[1]
+    first, second = (folder / faces.pictures[np.flatnonzero(photos == photo)[0]] for photo in (0, 1))
+    second.write_bytes(first.read_bytes())
+    write_split(tmp_path / "mine.csv", faces, photos, photos % 2)
+    diagnosis = diagnosed(folder, folds={"file": str(tmp_path / "mine.csv")})
+    assert len(found(diagnosis)["photos split over folds"]) == 1
     assert not diagnosis.safe
 
 

@@ -86,6 +86,15 @@ def test_one_experiment_is_itself():
     assert np.allclose(result_px, points_px[0])
 
 
+def test_one_fold_leaves_no_other_to_fit_weights_on(foldmark, synthetic_root, two_configs):
+    options = ["--data-root", synthetic_root, "--config", "both"]
+    assert foldmark("train", *options, "--folds", "0").returncode == 0
+    done = foldmark("csv", *options)
+    assert done.returncode == 0, done.stderr
+    assert "0.50 (equal, because one fold alone leaves no other to fit them on)" in done.stdout
+    assert "nested" not in done.stdout
+
+
 @pytest.fixture
 def two_configs(workplace) -> Path:
     """A folder of configs in which `both` blends two quick ones."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foldmark.core.files import file_sha256
 from foldmark.show.overlay import save_png
 from foldmark.show.page import Picture, Section, encode_data_uri, read_chapter, write_page
 from tests.commandline import run_in_process
@@ -211,6 +212,20 @@ def test_a_damaged_csv_is_left_out_and_a_run_without_a_fold_refused(made, synthe
     assert done.returncode == 0, done.stderr
     assert "left out: Test pictures (submissions/small.csv is damaged" in done.stdout
     assert "made by: make photos PHOTOS=" in done.stdout
+
+
+def test_predictions_of_earlier_models_are_left_out(made, synthetic_root, foldmark, workplace):
+    for name in ("runs", "submissions"):
+        shutil.copytree(made / name, workplace / name)
+    checkpoint = workplace / "runs/small/fold0/last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes() + b"other")
+    summary = checkpoint.with_name("summary.json")
+    digests = json.loads(summary.read_text())
+    digests["files"]["last.pt"] = file_sha256(checkpoint)
+    summary.write_text(json.dumps(digests))
+    done = foldmark("report", "--data-root", synthetic_root, "--config", "synthetic", "--name", "small")
+    assert done.returncode == 0, done.stderr
+    assert "left out: Test pictures (submissions/small.csv was made from other models" in done.stdout
 
 
 DAMAGE = {

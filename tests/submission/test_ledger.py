@@ -69,8 +69,19 @@ def test_the_same_file_again_replaces_its_row_and_keeps_the_score_only_of_the_sa
         ("b.csv", "4.0000", ""),
         ("a.csv", "4.2000", "7.54"),
     ]
-    note("a", content="other")
-    assert [row["leaderboard"] for row in read_ledger(LEDGER).rows] == ["", ""]
+    # A score cost a submission: it stays with its content, and is the file's again when that is back.
+    scored = read_ledger(LEDGER).rows[1]
+    for _ in range(2):
+        note("a", content="other")
+        assert [(row["file"], row["leaderboard"]) for row in read_ledger(LEDGER).rows] == [
+            ("b.csv", ""),
+            (f"a@{scored['sha256']}.csv", "7.54"),
+            ("a.csv", ""),
+        ]
+    note("a", mae_px=4.2)
+    assert read_ledger(LEDGER).rows[1:] == [scored]
+    note_score(note("a", content="third"), "12.345678", LEDGER)
+    assert [row["leaderboard"] for row in read_ledger(LEDGER).rows] == ["", "7.54", "12.345678"]
 
 
 def test_a_score_is_noted_only_for_the_content_that_was_noted():
@@ -170,8 +181,8 @@ def test_from_three_scores_on_the_ledger_draws_and_correlates_ranks(answers, mae
     with Image.open(LEDGER.with_suffix(".png")) as picture:
         assert picture.format == "PNG"
     # A picture of scores that are gone would mislead.
-    for number in range(4):
-        note(f"run{number}", content="new")
+    LEDGER.unlink()
+    note("run0")
     show_ledger()
     assert not LEDGER.with_suffix(".png").exists()
 

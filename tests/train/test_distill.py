@@ -232,6 +232,8 @@ def test_a_net_whose_teachers_were_trained_anew_is_neither_kept_nor_exported(dis
     for name in ("a", "a-distilled"):
         assert_refused(run_in_process(folder, "export", "--data-root", synthetic_root, "--name", name), *refused)
     assert not (folder / "exports").exists()
+    done = run_in_process(folder, "report", "--data-root", synthetic_root, "--name", "a")
+    assert "left out: Distilled net (runs/a-distilled: learned from other nets" in " ".join(done.stdout.split())
     # Without its teachers the net is whole.
     shutil.rmtree(folder / "runs/a")
     check_taught(RunFolder(folder / "runs/a-distilled"), RunFolder(folder / "runs/a"), faces)

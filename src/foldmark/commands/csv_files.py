@@ -40,7 +40,7 @@ def add_score(session: Session, file: Path, lb: str | None) -> None:
     """Note the leaderboard score of a competition file in the ledger."""
     ledger = session.places.ledger
     score = note_score(file, lb or "", ledger)
-    say(f"{ledger}: {file.name} scored {score:g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
+    say(f"{ledger}: {file.name} scored {score:.10g}. Next: make ledger (all files, OOF figures against leaderboard scores)")
 
 
 def show_ledger(session: Session) -> None:

@@ -112,7 +112,7 @@ def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:
     # Report a ledger that cannot be read before anything is predicted.
     read_ledger(places.ledger)
     faces = pick_faces(data, configs[0])
-    pick_format(data.set).require_points(faces.markup.count, folders[0].path)
+    pick_format(data.set).require_points(configs[0].data.points, faces.markup.count, folders[0].path)
     oof, blend = blend_oof(folders, configs, faces)
     parts = zip(folders, configs, blend.weights.tolist(), strict=True)
     # An experiment without weight is not part of the file.
@@ -127,6 +127,8 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     predicted = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
     origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
+    for file in _files_beside(path):
+        file.unlink(missing_ok=True)  # else those of older models would stay where this is interrupted
     record = save_csv(path, predicted.points_px, origin, data)
     note_submission(path, record, places.ledger)
     for folder in ensemble.folders:
@@ -177,6 +179,9 @@ def _say_oof(folder: RunFolder, faces: Faces) -> None:
 
 def _say_blend(members: list[str], blend: Blend) -> None:
     weights = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(members, blend.weights, strict=True))
+    if blend.nme_nested is None:
+        say(f"weights: {weights} (equal, because one fold alone leaves no other to fit them on); NME {blend.nme_mean:.3f} %")
+        return
     chosen = "fitted out of fold" if blend.fitted else "the plain mean, because fitted ones did not help"
     if not blend.weights.all():
         chosen += "; an experiment without weight is not part of the file"

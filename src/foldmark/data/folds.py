@@ -113,7 +113,8 @@ def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray)
 def read_split(path: Path, faces: Faces) -> np.ndarray:
     """Fold number (n,) of each face, matched by picture and box, so that the file's order does not matter.
 
-    Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group is in two folds.
+    Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group, of the file or of the faces, is in
+    two folds.
     """
     try:
         table = pandas.read_csv(BytesIO(read_bytes(path, LARGEST)), dtype=str, keep_default_na=False)
@@ -143,6 +144,14 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
     numbers = np.unique(folds)
     if len(numbers) < 2 or not np.array_equal(numbers[numbers >= 0], np.arange(numbers.max() + 1)):
         raise UserError(f"{path}: folds must be numbered from 0 without a gap, and at least two (one, if some faces are in -1).")
+    # Whatever the file calls a group: a photo and its mirror twin, or the pictures of a person, belong together.
+    fold_of_group = {}
+    for group, fold in zip(faces.groups, folds.tolist(), strict=True):
+        if fold_of_group.setdefault(group, fold) != fold:
+            raise UserError(
+                f"{path}: {group} is in folds {fold_of_group[group]} and {fold}; keep a photo with its mirror twin, or a person, "
+                "in one fold, or the score will flatter."
+            )
     return folds
 
 

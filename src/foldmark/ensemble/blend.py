@@ -23,12 +23,12 @@ LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
 @dataclass(frozen=True)
 class Blend:
     """weights: (m,) of the experiments, none negative, sum 1; fitted, or equal. The NMEs are means over the faces in percent: of
-    equal weights, and of fitted weights (nested)."""
+    equal weights, and of fitted weights (nested; None with one fold, where no other is there to fit them on)."""
 
     weights: np.ndarray
     fitted: bool
     nme_mean: float
-    nme_nested: float
+    nme_nested: float | None
 
 
 def blend_oof(folders: Sequence[RunFolder], configs: Sequence[Config], faces: Faces) -> tuple[Oof, Blend]:
@@ -62,16 +62,19 @@ def blend_predictions(members: Sequence[Prediction], weights: np.ndarray) -> Pre
 
 def fit_blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> tuple[Blend, np.ndarray]:
     """Blend the OOF predictions (m, n, k, 2) of m experiments that share the split `folds` (n,), and give the nested blend
-    (n, k, 2). Fitted weights are used only where they give a lower nested NME than equal ones."""
+    (n, k, 2). Fitted weights are used only where they give a lower nested NME than equal ones. One fold has equal weights."""
     count = len(points_px)
     equal = np.full(count, 1 / count)
     mean_px = weighted_sum(points_px, equal)
+    nme_mean = float(face_nme(mean_px, faces).mean())
+    if len(np.unique(folds)) == 1:
+        return Blend(equal, fitted=False, nme_mean=nme_mean, nme_nested=None), mean_px
     nested_px = np.empty_like(mean_px)
     for fold in np.unique(folds):
         held_out = folds == fold
         others = drop_small_weights(fit_weights(points_px[:, ~held_out], faces.take(~held_out)))
         nested_px[held_out] = weighted_sum(points_px[:, held_out], others)
-    nme_mean, nme_nested = (float(face_nme(oof_px, faces).mean()) for oof_px in (mean_px, nested_px))
+    nme_nested = float(face_nme(nested_px, faces).mean())
     fitted = nme_nested < nme_mean
     weights = drop_small_weights(fit_weights(points_px, faces)) if fitted else equal
     return Blend(weights, fitted, nme_mean, nme_nested), nested_px if fitted else mean_px

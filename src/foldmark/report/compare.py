@@ -78,8 +78,8 @@ class BestBlend:
 
 
 def find_variants(places: Places, data: Data) -> list[Variant]:
-    """The trained experiments on this data, the best first; those that cannot be read are logged and left out. Raises UserError
-    if there is none."""
+    """The trained experiments on this data, the best first, those with all folds before others, whose faces may be easier; those
+    that cannot be read are logged and left out. Raises UserError if there is none."""
     variants = []
     for folder in sorted(path.parent for path in places.runs.rglob("config.yaml")):
         run_folder = RunFolder(folder)
@@ -104,7 +104,7 @@ def find_variants(places: Places, data: Data) -> list[Variant]:
         variants.append(Variant(name, run, oof, config_name))
     if not variants:
         raise UserError(f"{places.runs}: no experiment with a finished fold on {data.folder}; run make train first.")
-    return sorted(variants, key=lambda variant: variant.oof.nme.mean())
+    return sorted(variants, key=lambda variant: (not variant.whole, variant.oof.nme.mean()))
 
 
 def compare_variants(variants: list[Variant], best_blend: BestBlend | None, device: torch.device) -> list[dict]:

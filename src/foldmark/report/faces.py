@@ -16,6 +16,7 @@ from foldmark.report.reasons import describe_unusual_traits
 from foldmark.report.results import Results, read_table
 from foldmark.show.page import FacePicture, Missing, Picture, Section, is_picture
 from foldmark.submission.format import pick_format
+from foldmark.submission.record import find_changed_checkpoints, read_provenance, record_path
 
 SHOWN_FACES, WORST_FACES, TEST_FACES, SHOWN_PHOTOS, LISTED_FACES = 8, 12, 12, 24, 10
 WIDEST = 480  # pixels of a face in the page
@@ -54,6 +55,10 @@ def show_test_faces(results: Results) -> Section | Missing:
     if not results.csv.exists():
         return Missing("Test pictures with predictions, and those to look at first", "csv")
     test = results.experiment.data.test
+    if record_path(results.csv).is_file():
+        changed = find_changed_checkpoints(read_provenance(results.csv), results.places)
+        if changed:
+            return Missing(f"Test pictures ({results.csv} was made from other models: {changed[0]})", "csv")
     points_px, findings = pick_format(results.experiment.data.set).read(results.csv, test)
     if findings:
         return Missing(f"Test pictures ({results.csv} is damaged: {findings[0].sentence})", "csv")

@@ -12,7 +12,7 @@ import torch
 from foldmark.core.config import format_config, list_overrides
 from foldmark.core.errors import UserError
 from foldmark.core.files import MEGABYTE
-from foldmark.ensemble.nested import read_nested
+from foldmark.ensemble.nested import check_taught, read_nested
 from foldmark.models.trained import load_model
 from foldmark.report.faces import show_held_out_faces, show_own_photos, show_test_faces
 from foldmark.report.numbers import (
@@ -110,6 +110,7 @@ def _show_distilled(results: Results) -> Section | None:
     file = RunFolder(results.places.run(f"{results.name}-distilled")).nested_file
     if not file.is_file():
         return None
+    check_taught(RunFolder(file.parent), results.runs[0].folder, results.runs[0].faces)
     nested = read_nested(file)
     text = (
         f"make distill judged these nets on {nested.faces} faces of fold {nested.fold}, which none of them has seen; in brackets "

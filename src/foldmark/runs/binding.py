@@ -73,7 +73,8 @@ def check_finished(fold: FoldFolder, expected: Mapping[str, object]) -> None:
 
 
 def check_binding(fold: FoldFolder, expected: Mapping[str, object]) -> None:
-    """Raise UserError where a finished fold was trained with another config, on other faces or with another split than expected."""
+    """Raise UserError where a finished fold was trained with another config, on other faces or with another split than
+    expected."""
     difference = find_difference(fold.require_summary().get("binding"), expected)
     if difference:
         raise UserError(f"{fold.path}: was trained with {difference}; restore what was changed, or remove it and train again.")

@@ -3,7 +3,7 @@
 The only module that knows how a competition wants its file. Another format is another row of FORMATS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +79,13 @@ class Format:
         wrong = find_not_finite(points_px) or find_implausible(points_px, faces, crop)
         _refuse_first([self._name_faces(finding, faces) for finding in wrong], path)
 
-    def require_points(self, count: int, name: object) -> None:
-        """Raise UserError for an experiment that predicts another number of points than the competition asks for."""
-        if count != self.points:
+    def require_points(self, picked: Sequence[int] | None, count: int, name: object) -> None:
+        """Raise UserError for an experiment that predicts another number of points than the competition asks for, or that picks
+        (data.points) them in another order."""
+        if count != self.points or (picked and list(picked) != sorted(picked)):
+            what = f"{count} points a face" if count != self.points else "the points in another order (data.points)"
             raise UserError(
-                f"{name}: predicts {count} points a face, and the competition's file has {self.points}; "
+                f"{name}: predicts {what}, and the competition's file has {self.points}; "
                 "train an experiment without data.points for it."
             )
 

@@ -102,9 +102,10 @@ def table_rows(rows: list[Row]) -> list[Row]:
 
 
 def note_submission(csv_file: Path, record: "Provenance", path: Path) -> None:
-    """Add a row for a competition file that was just written. It replaces the file's older row; the leaderboard score is kept
-    only for the same content. A file that another process has replaced meanwhile is left to that process. Raises UserError for a
-    ledger that cannot be read, which is then unchanged."""
+    """Add a row for a competition file that was just written. It replaces the file's older row, unless that has a leaderboard
+    score of other content: such a row stays, under the name that `scored_name` gives, until its content is back. A file that
+    another process has replaced meanwhile is left to that process. Raises UserError for a ledger that cannot be read, which is
+    then unchanged."""
     new = {
         "file": csv_file.name,
         "sha256": record.sha256[:SHORT],
@@ -119,12 +120,23 @@ def note_submission(csv_file: Path, record: "Provenance", path: Path) -> None:
     with _change(path) as ledger:
         if file_sha256(csv_file) != record.sha256:
             return
-        older = ledger.row(csv_file)
+        older, back = ledger.row(csv_file), ledger.row(scored_name(csv_file, new["sha256"]))
+        if older and older["leaderboard"] and older["sha256"] != new["sha256"]:
+            older["file"] = scored_name(csv_file, older["sha256"]).name
+            older = None
+        if back:
+            ledger.rows.remove(back)
+        same = next((row for row in (older, back) if row and row["sha256"] == new["sha256"]), {})
+        new = {**same, **new, "leaderboard": same.get("leaderboard", "")}
         if older is None:
             ledger.rows.append(new)
         else:
-            same = older["sha256"] == new["sha256"]
-            older.update(new | ({"leaderboard": older["leaderboard"]} if same else {}))
+            older.update(new)
+
+
+def scored_name(csv_file: Path, sha256: str) -> Path:
+    """The name in the ledger of content that was scored, and then replaced in its file."""
+    return csv_file.with_name(f"{csv_file.stem}@{sha256}.csv")
 
 
 def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
@@ -143,7 +155,7 @@ def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
             raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
         if not file_sha256(csv_file).startswith(row["sha256"]):
             raise UserError(f"{csv_file}: has changed since {path} noted it; a score belongs to one content: run make csv again.")
-        row["leaderboard"] = f"{score:g}"
+        row["leaderboard"] = f"{score:.10g}"
     return score
 
 

@@ -21,7 +21,6 @@ from foldmark.models.net import count_parameters
 from foldmark.models.trained import load_aligner, read_aligner
 from foldmark.models.weights import load_fold, load_pretrained
 from foldmark.runs.binding import describe_files, describe_fold, find_difference
-from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import Run, find_source_fold
 from foldmark.train.batches import Batch, TrainingFaces, load_batches
 from foldmark.train.checkpoints import CheckpointWriter, write_metrics
