@@ -97,7 +97,9 @@ def submit(session: Session, experiment: Experiment, competition: str | None, fo
     uploaded = upload_csv(path, experiment.data, ensemble.configs[0].crop, competition, f"foldmark {experiment.name}")
     if record:
         _track_submission(session, experiment, record, competition if uploaded else None)
-    if uploaded:
+    if uploaded and state.edited:
+        say(f"The ledger takes no score of {path}, because make csv did not write it.")
+    elif uploaded:
         say(f"Next, once it is scored: make score FILE={path} LB=<score>")
 
 
