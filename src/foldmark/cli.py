@@ -108,6 +108,8 @@ FILE, LB = _argument("file"), _argument("lb")
 EXPERIMENT = (CONFIG, NAME, SET, DATA_ROOT)
 SESSION = (DEVICE, WANDB, NOTES)
 TRAINING = (WORKERS, CLUSTER, *SESSION)
+PART = (SET, DATA_ROOT, *TRAINING)
+DISTILL = (*EXPERIMENT, FOLDS, UNLABELLED, *TRAINING)
 PHOTOS = (CONFIG, NAME, BOX, DATA_ROOT, DEVICE)
 PREDICT = (
     click.argument("source", nargs=-1, required=True, type=PATH),
@@ -125,24 +127,24 @@ SYNTHETIC = (
 # The function that a command calls, what it is given by name, read in this order, and the command's options.
 CALLS: dict[str, tuple[str, str, tuple[Callable, ...]]] = {
     "data": ("commands.data:fetch", "data_root sources", (DATA_ROOT, IBUG, TEST_LIST, IMM)),
-    "check": ("commands.check:check", "session experiment", EXPERIMENT),
-    "train": ("commands.train:train", "session folds experiment", (*EXPERIMENT, FOLDS, *TRAINING)),
+    "check": ("commands.check:check", "session experiment variables", EXPERIMENT),
+    "train": ("commands.train:train", "session folds experiment variables", (*EXPERIMENT, FOLDS, *TRAINING)),
     "tune": ("commands.experiments:tune", "session search variables", (SEARCH, *EXPERIMENT, FOLDS, *TRAINING)),
-    "compare": ("commands.experiments:compare", "session data", (CONFIG, DATA_ROOT, DEVICE)),
-    "csv": ("commands.submission:csv", "session experiment", (*EXPERIMENT, *SESSION)),
+    "compare": ("commands.experiments:compare", "session data variables", (CONFIG, DATA_ROOT, DEVICE)),
+    "csv": ("commands.submission:csv", "session experiment variables", (*EXPERIMENT, *SESSION)),
     "submit": ("commands.submission:submit", "session experiment competition force", (*EXPERIMENT, COMPETITION, FORCE, *SESSION)),
     "checkcsv": ("commands.csv_files:check_csv", "file experiment", (FILE, *EXPERIMENT)),
     "verify": ("commands.csv_files:verify_csv", "session file data_root", (FILE, DATA_ROOT, DEVICE)),
     "score": ("commands.csv_files:add_score", "session file lb", (FILE, LB)),
     "ledger": ("commands.csv_files:show_ledger", "session", ()),
-    "part1": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
-    "part2": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
-    "extra": ("commands.parts:run_part", "session command data_root overrides", (SET, DATA_ROOT, *TRAINING)),
+    "part1": ("commands.parts:run_part", "session command data_root overrides variables", PART),
+    "part2": ("commands.parts:run_part", "session command data_root overrides variables", PART),
+    "extra": ("commands.parts:run_part", "session command data_root overrides variables", PART),
     "photos": ("commands.photos:draw_photos", "session given", (_argument("photos"), *PHOTOS)),
     "predict": ("commands.photos:predict_sources", "session given", (*PREDICT, *PHOTOS)),
-    "distill": ("commands.export:distill", "session folds experiment unlabelled", (*EXPERIMENT, FOLDS, UNLABELLED, *TRAINING)),
-    "export": ("commands.export:export", "session folds experiment", (*EXPERIMENT, FOLDS)),
-    "demo": ("commands.export:make_demo", "session folds experiment", (*EXPERIMENT, FOLDS)),
+    "distill": ("commands.export:distill", "session folds experiment unlabelled variables", DISTILL),
+    "export": ("commands.export:export", "session folds experiment variables", (*EXPERIMENT, FOLDS)),
+    "demo": ("commands.export:make_demo", "session folds experiment variables", (*EXPERIMENT, FOLDS)),
     "report": ("report.report:make_report", "session experiment variables", EXPERIMENT),
     "model": ("commands.experiments:show_model", "session model overrides", (_argument("model"), SET)),
     "synthetic": ("commands.data:write_synthetic", "folder train_faces test_faces seed", SYNTHETIC),

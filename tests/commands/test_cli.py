@@ -119,6 +119,28 @@ def test_train_csv_submit_on_synthetic_faces(foldmark, synthetic_root, workplace
         assert f"all out-of-fold faces (48): MAE {weighted:.2f} px" in said
 
 
+def test_hints_name_the_experiment_that_the_user_named(foldmark, synthetic_root, quick, workplace):
+    (workplace / "my data").symlink_to(synthetic_root)
+    where = f"NAME=r DATA_ROOT={synthetic_root}"
+    common = ["--name", "r", "--data-root", synthetic_root]
+    train = [*common, "--set", quick, "--folds", "0"]
+    for arguments, hint in [
+        (["check", *common], f"training is safe. Next: make train {where}"),
+        (["train", *train], f"Next: make csv submit {where} (the competition file); make dashboard (all curves)"),
+        (["train", *train[:3], "my data", *train[4:]], "Next: make csv submit NAME=r DATA_ROOT='my data' (the competition file)"),
+        (["csv", *common], f"Next: make submit {where} (uploads it), or make verify FILE=submissions/r.csv DATA_ROOT="),
+        (["csv", *common], f"Next: make submit {where}, or make verify FILE=submissions/r.csv DATA_ROOT={synthetic_root}"),
+        (["verify", "submissions/r.csv", *common[2:]], "Next, once it is scored: make score FILE=submissions/r.csv LB=<score>"),
+        (
+            ["compare", *common[2:]],
+            f"Next: make train CONFIG=... DATA_ROOT={synthetic_root} (another variant), or make csv submit D",
+        ),
+    ]:
+        done = foldmark(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert hint in done.stdout
+
+
 def test_without_data_faces_are_synthetic_and_that_is_said_loudly(foldmark, quick, workplace, monkeypatch):
     monkeypatch.setattr(sets, "TRAIN_FACES", 24)  # 400 take a minute
     monkeypatch.setattr(sets, "TEST_FACES", 1)
@@ -126,6 +148,7 @@ def test_without_data_faces_are_synthetic_and_that_is_said_loudly(foldmark, quic
     done = foldmark("train", "--folds", "0", "--set", quick)
     assert done.returncode == 0, done.stderr
     assert "NO REAL FACES" in done.stdout
+    assert done.stdout.endswith("Next: make csv submit (the competition file); make dashboard (all curves)\n")
     assert (workplace / "runs/synthetic/fold0/summary.json").exists()
 
 

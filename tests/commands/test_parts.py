@@ -45,6 +45,7 @@ def test_a_part_makes_all_it_must_show(foldmark, synthetic_imm_root, workplace, 
     done = foldmark(*arguments)
     assert done.returncode == 0, done.stderr
     assert "NO REAL FACES" in done.stdout
+    assert f"Next: make {'part2' if part == 'part1' else 'train'} DATA_ROOT={synthetic_imm_root}" in done.stdout
     folder = workplace / f"runs/{part}-synthetic"
     assert figures <= {path.name for path in (folder / "figures").iterdir()}
     rows = {row["setting"]: row for row in csv.DictReader((folder / "results.csv").open())}

@@ -225,6 +225,7 @@ def test_all_kinds_of_photos_are_predicted_and_bad_ones_named(foldmark, at_work,
     assert done.returncode == 0, done.stderr
     assert content(folder) == before
     assert "SYNTHETIC FACES" in done.stdout
+    assert "Next: make report NAME=mine (shows them on its page)" in done.stdout
     for bad in ("notes.txt", "half.jpg", "empty.jpg", "far.png"):
         assert f"skipped: {bad} " in done.stdout
     out = at_work / "photos/mine"
@@ -278,6 +279,10 @@ def test_a_list_and_single_photos_with_a_box(foldmark, at_work, test_list):
     (folder / "mine.txt").write_text("one.png\n\n")
     assert foldmark("predict", folder / "mine.txt", "--run", "mine").returncode == 0
     listed = points_of(at_work / "photos/mine")
+    for elsewhere in (["--run", "mine"], ["--name", "mine", "--out", "one"]):
+        done = foldmark("predict", folder / "mine.txt", "--draw", *elsewhere)
+        assert done.returncode == 0, done.stderr
+        assert "Next:" not in done.stdout  # the report does not show them
     (folder / "one.png.box").unlink()
     done = foldmark("predict", folder / "one.png", "--run", "mine", "--box", box_text(test_list))
     assert done.returncode == 0, done.stderr

@@ -324,6 +324,7 @@ def test_export_takes_the_distilled_net_and_tells_no_figure_of_faces_that_it_lea
     done = foldmark_options(folder, "export", synthetic_root, "a", SETTINGS)
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
+    assert f".venv/bin/foldmark predict PHOTO --run exports/a-int8.onnx; make demo NAME=a DATA_ROOT={synthetic_root}" in said
     assert "runs/a-distilled/all: the net exported; it learned all faces, so it has no figure of its own" in said
     nested = read_nested(RunFolder(folder / "runs/a-distilled").nested_file).distilled
     file = foldmark_api.load(folder / "exports/a-int8.onnx")

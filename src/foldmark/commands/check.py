@@ -14,18 +14,21 @@ from foldmark.doctor.diagnosis import Diagnosis, diagnose
 from foldmark.doctor.finding import NOTE, UNSAFE, WARNING, Finding
 from foldmark.runs.experiment import Experiment, Session
 from foldmark.show.overlay import draw_points, draw_sheet, save_png
-from foldmark.show.terminal import say, say_made, say_table, show_progress
+from foldmark.show.terminal import make_command, say, say_made, say_table, show_progress
 
 SHEET_FACES = 48
 COLOURS = {UNSAFE: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
-def check(session: Session, experiment: Experiment) -> int:
-    """Check all faces, show the findings and write them into runs/check. The exit code: 0 if training is safe, else 2."""
+def check(session: Session, experiment: Experiment, variables: dict[str, str]) -> int:
+    """Check all faces, show the findings and write them into runs/check. The exit code: 0 if training is safe, else 2.
+
+    variables: as the user has set them for make."""
     diagnosis = diagnose(experiment.data, experiment.config, show_progress)
     _show(diagnosis, experiment.config)
     say_made(", ".join(map(str, _write(diagnosis, experiment.data, session.places.check))))
-    say(f"training is NOT safe: {'; '.join(diagnosis.unsafe)}." if diagnosis.unsafe else "training is safe. Next: make train")
+    following = make_command("train", variables)
+    say(f"training is NOT safe: {'; '.join(diagnosis.unsafe)}." if diagnosis.unsafe else f"training is safe. Next: {following}")
     return 0 if diagnosis.safe else 2
 
 

@@ -8,7 +8,7 @@ from foldmark.core.errors import UserError
 from foldmark.core.files import file_sha256
 from foldmark.data.sets import Data
 from foldmark.runs.experiment import Experiment, Session
-from foldmark.show.terminal import say, say_made, say_table, show_progress
+from foldmark.show.terminal import make_command, say, say_made, say_table, show_progress
 from foldmark.submission.format import pick_format
 from foldmark.submission.kaggle import find_obstacle, upload_submission
 from foldmark.submission.ledger import SCORED_FOR_RANKS, note_score, read_ledger, table_rows
@@ -33,7 +33,7 @@ def verify_csv(session: Session, file: Path, data_root: Path) -> None:
 
     data = open_data(session.places, data_root, read_provenance(file).experiments[0].config.data.set)
     say(verify(file, data, session, show_progress))
-    say(f"Next: make submit, or once it is scored: make score FILE={file} LB=<score>")
+    say(f"Next, once it is scored: {make_command('score', {'FILE': str(file)})} LB=<score>")
 
 
 def add_score(session: Session, file: Path, lb: str | None) -> None:

@@ -15,7 +15,7 @@ from foldmark.core.files import expand_user, explain_error, lock_folder, place_f
 from foldmark.data.download import RECORD, Wanted, download, is_url, recorded, remember
 from foldmark.data.sets import DEFAULT_ROOT, SETS, CompetitionList, DataSet, Source, find_data
 from foldmark.data.unpack import BadArchive, unpack
-from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.terminal import make_command, say, say_made, show_progress
 from foldmark.synthetic.ibug import write_synthetic_faces
 
 WORK = ".make-data"
@@ -35,7 +35,8 @@ def fetch(data_root: Path, sources: Mapping[str, str | None]) -> None:
             folder = _bring_set(name, addresses.get(kind.source.variable), data_root)
             if folder and kind.test_list:
                 _bring_test_list(kind.test_list, addresses.get(kind.test_list.source.variable), folder, data_root)
-    say(f"Next: make check DATA_ROOT={data_root}" if data_root.absolute() != DEFAULT_ROOT.absolute() else "Next: make check")
+    elsewhere = str(data_root) if data_root.absolute() != DEFAULT_ROOT.absolute() else ""
+    say(f"Next: {make_command('check', {'DATA_ROOT': elsewhere})}")
 
 
 def _checked_address(variable: str, address: str) -> str:

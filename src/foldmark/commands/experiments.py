@@ -1,7 +1,6 @@
 """`make tune`: a search over config keys. `make compare`: all trained experiments in one table, and their best blend.
 `foldmark model`: what a variant consists of."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ from foldmark.report.search import (
 from foldmark.report.wandb import Group, list_tags
 from foldmark.runs.experiment import Session
 from foldmark.runs.run import Run, open_run
-from foldmark.show.terminal import is_watched, say, say_made, say_table, show_progress
+from foldmark.show.terminal import is_watched, make_command, say, say_made, say_table, show_progress
 from foldmark.show.tracker import Tracker
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.train.executors import Engine, Executor
@@ -72,8 +71,8 @@ def tune(session: Session, search: Search, variables: dict[str, str]) -> None:
         searching = Searching(session, engine, search)
         best = searching.search()
         results = searching.judge(best)
-    variables = {"CONFIG": session.places.relative(folder.best_config), "DATA_ROOT": variables["DATA_ROOT"]}
-    command = " ".join(["make train", *(f"{name}={shlex.quote(value)}" for name, value in variables.items() if value)])
+    best_config = session.places.relative(folder.best_config)
+    command = make_command("train", {"CONFIG": best_config, "DATA_ROOT": variables["DATA_ROOT"]})
     write_search(results, command)
     table = describe_trials(results)
     say_table(table, narrow=[name for name in table[0] if name in (*best.values, "trial", OOF_NME, "outcome")])
@@ -247,9 +246,9 @@ class Searching:
         return row
 
 
-def compare(session: Session, data: Data) -> None:
+def compare(session: Session, data: Data, variables: dict[str, str]) -> None:
     """Print the table of all experiments on this data and of their best blend, write it to runs/compare.csv, and print the
-    command that makes the blend's file."""
+    command that makes the blend's file. variables: as the user has set them for make."""
     device, path = pick_device(session.device), session.places.compare_table
     variants = find_variants(session.places, data)
     best_blend = find_best_blend(variants)
@@ -265,22 +264,24 @@ def compare(session: Session, data: Data) -> None:
     for variant in variants:
         for source in variant.run.config.sources.values():
             say(f"{variant.name} takes models of {source}; the minutes of {source} are not included.")
-    _say_next(variants, best_blend)
+    _say_next(variants, best_blend, variables)
 
 
-def _say_next(variants: list[Variant], best: BestBlend | None) -> None:
+def _say_next(variants: list[Variant], best: BestBlend | None, variables: dict[str, str]) -> None:
+    data_root = {"DATA_ROOT": variables["DATA_ROOT"]}
     if best is None:
         say("best blend: needs two experiments with all folds of the same split, each named as its config.")
-        say("Next: make train CONFIG=... (another variant), or make csv submit")
+        another = make_command("train CONFIG=...", data_root)
+        say(f"Next: {another} (another variant), or {make_command('csv submit', variables)}")
         return
     weights = [f"{member.name} {weight:.2f}" for member, weight in zip(best.members, best.blend.weights, strict=True)]
     say(f"best blend: {', '.join(weights)}")
     names = [str(member.config_name) for member in best.members]
     if len(names) == 1:
-        say(f"The others get no weight beside it. Next: make csv CONFIG={names[0]}")
+        say(f"The others get no weight beside it. Next: {make_command('csv', {'CONFIG': names[0], **data_root})}")
         return
     config = f"'blend: [{', '.join(names)}]'"
-    say(f"Next, to make its file: echo {config} > configs/blend.yaml && make csv CONFIG=blend")
+    say(f"Next, to make its file: echo {config} > configs/blend.yaml && {make_command('csv', {'CONFIG': 'blend', **data_root})}")
 
 
 def show_model(session: Session, model: str, overrides: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ from foldmark.runs.fold_folder import ALL_FACES
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.demo_page import write_demo
-from foldmark.show.terminal import say, say_made, say_table, show_progress
+from foldmark.show.terminal import make_command, say, say_made, say_table, show_progress
 from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.executors import Engine
 from foldmark.train.state import check_names
@@ -42,10 +42,12 @@ from foldmark.train.state import check_names
 LEAST_FOLDS = 3  # one is judged, and of those that are left each teacher holds out another one
 
 
-def distill(session: Session, experiment: Experiment, folds: list[int] | None, unlabelled: Path | None) -> None:
+def distill(
+    session: Session, experiment: Experiment, folds: list[int] | None, unlabelled: Path | None, variables: dict[str, str]
+) -> None:
     """Measure a distilled net on the asked fold, else on the first, and train the one to take away. unlabelled: pictures whose
-    faces are learned, too. Resumes where it was interrupted. Raises UserError for an experiment whose folds are not all
-    finished."""
+    faces are learned, too. variables: as the user has set them for make. Resumes where it was interrupted. Raises UserError for
+    an experiment whose folds are not all finished."""
     if unlabelled:
         list_pictures(unlabelled)  # refused before anything is trained
     plain, fold = open_plain(session, experiment, folds)
@@ -53,7 +55,9 @@ def distill(session: Session, experiment: Experiment, folds: list[int] | None, u
         distillation = Distillation(session, experiment, engine, plain, unlabelled)
         learner, figures = distillation.measure(fold)
         net = distillation.train_on_all(learner, figures)
-    say_made(net.fold(ALL_FACES).path, f"make export NAME={plain.name}, or make demo NAME={plain.name}: both take this net")
+    named = {**variables, "NAME": plain.name}
+    following = f"{make_command('export', named)}, or {make_command('demo', named)}: both take this net"
+    say_made(net.fold(ALL_FACES).path, following)
 
 
 def open_plain(session: Session, experiment: Experiment, folds: list[int] | None) -> tuple[Run, int]:
@@ -171,18 +175,20 @@ def read_points(run: Run, fold: int, rows: np.ndarray) -> np.ndarray:
     return prediction.points_px[np.argsort(found)[np.searchsorted(np.sort(found), rows)]]
 
 
-def export(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
-    """Write exports/<name>.onnx and exports/<name>-int8.onnx from one net of an experiment: see `choose_source`."""
-    _export(session, experiment.name, choose_source(session, experiment, folds))
+def export(session: Session, experiment: Experiment, folds: list[int] | None, variables: dict[str, str]) -> None:
+    """Write exports/<name>.onnx and exports/<name>-int8.onnx from one net of an experiment: see `choose_source`.
+    variables: as the user has set them for make."""
+    _export(session, experiment.name, choose_source(session, experiment, folds, variables))
     say_made(
         session.places.exports(experiment.name)["fp32"].parent,
-        f"foldmark predict PHOTO --run exports/{experiment.name}-int8.onnx; make demo",
+        f".venv/bin/foldmark predict PHOTO --run exports/{experiment.name}-int8.onnx; {make_command('demo', variables)}",
     )
 
 
-def make_demo(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
-    """Write exports/<name>-demo.html: the net in int8, exported first where its file is missing or of another net, in a page."""
-    source, path = choose_source(session, experiment, folds), session.places.demo(experiment.name)
+def make_demo(session: Session, experiment: Experiment, folds: list[int] | None, variables: dict[str, str]) -> None:
+    """Write exports/<name>-demo.html: the net in int8, exported first where its file is missing or of another net, in a page.
+    variables: as the user has set them for make."""
+    source, path = choose_source(session, experiment, folds, variables), session.places.demo(experiment.name)
     if not source.run.config.crop.square:
         raise UserError("crop.square: the page cuts square crops only; choose an experiment that has them.")
     runtime = fetch_runtime(session.places.cache)
@@ -202,7 +208,8 @@ def make_demo(session: Session, experiment: Experiment, folds: list[int] | None)
     if exported.aligner_model:
         contents["aligner"] = exported.aligner_model
     write_demo(path, f"Foldmark: {facts.name}", facts.model_dump(mode="json"), about, contents)
-    say_made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", "open it in a browser; make report (links it)")
+    following = f"open it in a browser; {make_command('report', variables)} (links it)"
+    say_made(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB)", following)
 
 
 def _export(session: Session, name: str, source: Source) -> None:
@@ -213,7 +220,7 @@ def _export(session: Session, name: str, source: Source) -> None:
     say(facts["fp32"].terms)
 
 
-def choose_source(session: Session, experiment: Experiment, folds: list[int] | None) -> Source:
+def choose_source(session: Session, experiment: Experiment, folds: list[int] | None, variables: dict[str, str]) -> Source:
     """The net that is exported: of the asked fold, else the one that was distilled from the experiment, else of its first
     finished fold. Raises UserError where none is finished, its files were replaced, or its teachers were trained anew."""
     places = session.places
@@ -236,7 +243,7 @@ def choose_source(session: Session, experiment: Experiment, folds: list[int] | N
         return Source(run, fold, calibration, nested)
     say(f"{fold.path}: the net exported, one of {len(nets)}; out of fold {format_scores(fold.require_summary())}")
     if not folds:
-        say("make distill makes one net of them, which is then exported in its place.")
+        say(f"{make_command('distill', variables)} makes one net of them, which is then exported in its place.")
     return Source(run, fold, calibration)
 
 

@@ -14,16 +14,16 @@ from foldmark.report.part import PARTS, PartResults, Setting, Trained, describe_
 from foldmark.report.wandb import Group, list_tags
 from foldmark.runs.experiment import Session
 from foldmark.runs.run import open_run
-from foldmark.show.terminal import say_made, say_table, show_progress
+from foldmark.show.terminal import make_command, say_made, say_table, show_progress
 from foldmark.show.training_table import TrainingTable
 from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.executors import Engine, Executor
 from foldmark.train.state import check_names
 
 
-def run_part(session: Session, command: str, data_root: Path, overrides: Sequence[str]) -> None:
+def run_part(session: Session, command: str, data_root: Path, overrides: Sequence[str], variables: dict[str, str]) -> None:
     """Train what is not yet trained of a part, write its results and its page, and print the results. Raises UserError for
-    overrides that do not fit its configs, before anything is made."""
+    overrides that do not fit its configs, before anything is made. variables: as the user has set them for make."""
     part = PARTS[command]
     for setting in part.compared:
         check_names(load_config(setting.config, session.places.configs, [*setting.changes, *overrides]))
@@ -63,7 +63,8 @@ def run_part(session: Session, command: str, data_root: Path, overrides: Sequenc
     write_text(folder / "results.csv", pandas.DataFrame(table).to_csv(index=False))
     page = write_part_page(results, table, device)
     say_table(table, narrow=list(table[0])[:4])
-    say_made(f"{folder}/results.csv and figures/. Page to open: {page}", part.next_step)
+    next_step = ", or ".join(make_command(target, variables) + note for target, note in part.following.items())
+    say_made(f"{folder}/results.csv and figures/. Page to open: {page}", next_step)
 
 
 def train_settings(engine: Engine, settings: list[tuple[Trained, Group]]) -> None:

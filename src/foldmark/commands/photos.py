@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from foldmark.commands.setup import read_data_root
+from foldmark.commands.setup import read_data_root, read_variables
 from foldmark.core import geometry
 from foldmark.core.errors import UserError
 from foldmark.core.files import digest, expand_user, write_text
@@ -26,7 +26,7 @@ from foldmark.ensemble.face_cuts import CutFaces, FacePredictor
 from foldmark.export.api import is_exported, load
 from foldmark.runs.experiment import Session, Settings, find_trained
 from foldmark.show.overlay import PredictedFaces, draw_faces, draw_sheet, save_png
-from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.terminal import make_command, say, say_made, show_progress
 
 TOGETHER = 16  # photos whose faces are predicted in common batches
 DECIMALS = 3
@@ -55,13 +55,15 @@ class PhotoFaces:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prediction job: the photos, with the ensemble of which runs and its name, into which folder, and whether to draw."""
+    """A prediction job: the photos, with the ensemble of which runs and its name, into which folder, whether to draw, and what
+    people run next."""
 
     photos: list[PhotoSource]
     runs: list[str]
     name: str
     out: Path
     draw: bool
+    next_step: str | None
 
 
 def draw_photos(session: Session, given: Any) -> None:
@@ -85,7 +87,10 @@ def predict_sources(session: Session, given: Any) -> None:
     photos = find_photos(sources, given.box or None)
     if any(photo.boxes_px is None for photo in photos):
         load_detector()
-    predict_photos(Asked(photos, runs, name, out, given.draw), session.device, read_data_root(given))
+    # The report shows an experiment's own folder alone.
+    shown = given.draw and not given.run and out.resolve() == (places.photos / name).resolve()
+    next_step = f"{make_command('report', read_variables(given))} (shows them on its page)" if shown else None
+    predict_photos(Asked(photos, runs, name, out, given.draw, next_step), session.device, read_data_root(given))
 
 
 def predict_photos(asked: Asked, device: str, data_root: Path) -> None:
@@ -115,7 +120,7 @@ def predict_photos(asked: Asked, device: str, data_root: Path) -> None:
     if draw:
         save_png(out / "sheet.png", draw_sheet([tile for _, tile in tiles], COLUMNS, [caption for caption, _ in tiles]))
         files += ", a picture of each photo, sheet.png" + (f" (the first {SHOWN_FACES} faces)" if count > len(tiles) else "")
-    say_made(f"{out} ({files}): {count} faces in {len(found)} photos", "make report (shows them on its page)" if draw else None)
+    say_made(f"{out} ({files}): {count} faces in {len(found)} photos", asked.next_step)
 
 
 def picture_name(photo: str) -> str:

@@ -46,8 +46,8 @@ def read_sources(given: Any) -> dict[str, str | None]:
 
 
 def read_variables(given: Any) -> dict[str, str]:
-    """The variables that make an experiment what it is, as the user set them."""
-    return {variable: getattr(given, variable.lower()) or "" for variable in ("CONFIG", "NAME", "DATA_ROOT")}
+    """The variables that make an experiment what it is, as the user set them; empty where the command does not take one."""
+    return {variable: getattr(given, variable.lower(), None) or "" for variable in ("CONFIG", "NAME", "DATA_ROOT")}
 
 
 def read_overrides(given: Any) -> list[str]:

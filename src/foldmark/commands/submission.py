@@ -30,7 +30,7 @@ from foldmark.runs.fold_folder import FoldFolder
 from foldmark.runs.run import open_run, pick_faces
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.charts import draw_reliability
-from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.terminal import make_command, say, say_made, show_progress
 from foldmark.show.tracker import Tracker
 from foldmark.submission.format import pick_format
 from foldmark.submission.ledger import note_submission, read_ledger
@@ -60,22 +60,24 @@ class Ensemble:
     records: list[ExperimentRecord]
 
 
-def csv(session: Session, experiment: Experiment) -> None:
+def csv(session: Session, experiment: Experiment, variables: dict[str, str]) -> None:
     """Write and check submissions/<name>.csv from the finished folds, with its record and its row in the ledger, and print the
-    OOF figures. A file that is current is left as it is."""
+    OOF figures. A file that is current is left as it is. variables: as the user has set them for make."""
     path, ensemble = session.places.csv(experiment.name), read_ensemble(session, experiment)
     state = csv_state(path, ensemble.records, experiment.data)
+    upload = make_command("submit", variables)
+    verify = make_command("verify", {"FILE": session.places.relative(path), "DATA_ROOT": variables["DATA_ROOT"]})
     if state.edited:
         raise UserError(f"{path}: {state.reason}; move it away to have it made again.")
     if state.record and state.current and all(file.is_file() for file in _files_beside(path)):
         # A crash may have come before its row.
         note_submission(path, state.record, session.places.ledger)
-        say(f"{path}: is current, made from the same checkpoints and settings. Next: make submit, or make verify FILE={path}")
+        say(f"{path}: is current, made from the same checkpoints and settings. Next: {upload}, or {verify}")
         return
     if state.reason:
         say(f"{path}: {state.reason}, so it is made again.")
     _make_csv(session, experiment, ensemble)
-    say(f"Next: make submit (uploads it), or make verify FILE={path} (rebuilds it)")
+    say(f"Next: {upload} (uploads it), or {verify} (rebuilds it)")
 
 
 def submit(session: Session, experiment: Experiment, competition: str | None, force: bool = False) -> None:
@@ -100,7 +102,7 @@ def submit(session: Session, experiment: Experiment, competition: str | None, fo
     if uploaded and state.edited:
         say(f"The ledger takes no score of {path}, because make csv did not write it.")
     elif uploaded:
-        say(f"Next, once it is scored: make score FILE={path} LB=<score>")
+        say(f"Next, once it is scored: {make_command('score', {'FILE': session.places.relative(path)})} LB=<score>")
 
 
 def read_ensemble(session: Session, experiment: Experiment) -> Ensemble:

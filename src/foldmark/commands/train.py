@@ -22,7 +22,7 @@ from foldmark.runs.experiment import DEFAULT_CONFIG, Experiment, Session
 from foldmark.runs.fold_folder import ALL_FACES, ALL_NAME
 from foldmark.runs.run import Run, open_run
 from foldmark.runs.run_folder import RunFolder
-from foldmark.show.terminal import say, say_made, show_progress
+from foldmark.show.terminal import make_command, say, say_made, show_progress
 from foldmark.show.training_table import FoldRow, TrainingTable
 from foldmark.train.checkpoints import check_finished_folds
 from foldmark.train.executors import Engine, Executor
@@ -40,9 +40,10 @@ class FoldJob:
     group: Group
 
 
-def train(session: Session, experiment: Experiment, folds: list[int] | None) -> None:
+def train(session: Session, experiment: Experiment, folds: list[int] | None, variables: dict[str, str]) -> None:
     """Train the asked folds (None: all) of an experiment, or of each member of a blend, and print the OOF figures; before them,
-    what is missing of the runs whose models they take: with the config that such a run was begun with, if it was."""
+    what is missing of the runs whose models they take: with the config that such a run was begun with, if it was.
+    variables: as the user has set them for make."""
     sources = {name: read_begun_config(session, name, config) for name, config in experiment.sources.items()}
     runs = {**sources, **experiment.members}
     for config in runs.values():
@@ -54,7 +55,7 @@ def train(session: Session, experiment: Experiment, folds: list[int] | None) -> 
             MemberTraining(session, engine, experiment.data, folds).train(dict(together))
     following = None
     if experiment.data.kind.test_list is not None:
-        following = "make csv submit (the competition file); make dashboard (all curves)"
+        following = f"{make_command('csv submit', variables)} (the competition file); make dashboard (all curves)"
     folders = ", ".join(str(session.places.run(name)) for name in runs)
     say_made(f"{folders} (metrics.csv, faces.png and checkpoints in each fold)", following)
 

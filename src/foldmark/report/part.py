@@ -47,12 +47,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Part:
-    """The settings that a part compares, and hyperparameters that it varies in the first of them. target: of make."""
+    """The settings that a part compares, and hyperparameters that it varies in the first of them. target: of make.
+    following: the targets that people run next, with a note."""
 
     name: str
     target: str
     title: str
-    next_step: str | None
+    following: dict[str, str]
     compared: tuple[Setting, ...]
     varied: dict[str, tuple[Setting, ...]]
 
@@ -65,7 +66,7 @@ PART1 = Part(
     name="part1",
     target="part1",
     title="Part 1: the nose tip by a small CNN on 80x60 pictures",
-    next_step="make part2",
+    following={"part2": ""},
     compared=(Setting("report", "part1-report"), Setting("ours", "part1")),
     varied={
         "learning rate": _vary("part1-report", "train.lr", ["1e-2", "1e-4"], "learning rate"),
@@ -76,7 +77,7 @@ PART2 = Part(
     name="part2",
     target="part2",
     title="Part 2: all 58 points by a CNN on 240x180 pictures",
-    next_step="make train (part 3: iBUG), or make extra",
+    following={"train": " (part 3: iBUG)", "extra": ""},
     compared=(Setting("report", "part2-report"), Setting("ours", "part2")),
     varied={},
 )
@@ -84,7 +85,7 @@ EXTRA = Part(
     name="part2-extra",
     target="extra",
     title="Part 2 with ResNet18, plain and anti-aliased",
-    next_step=None,
+    following={},
     compared=tuple(
         Setting(label, "part2-resnet18", (f"model.blur={blur}",))
         for label, blur in (

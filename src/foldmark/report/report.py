@@ -2,7 +2,6 @@
 missing or damaged is left out, with the command that makes it."""
 
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,7 @@ from foldmark.runs.experiment import Experiment, Session
 from foldmark.runs.places import Places
 from foldmark.runs.run_folder import RunFolder
 from foldmark.show.page import SECTIONS_FILE, Chapter, Missing, Section, read_chapter, write_report
-from foldmark.show.terminal import say, say_made
+from foldmark.show.terminal import make_command, say, say_made
 
 Found = Section | Missing | None
 
@@ -64,7 +63,7 @@ def make_report(session: Session, experiment: Experiment, variables: dict[str, s
     chapters.append(Chapter("Part 3: the competition", [one for one in found if isinstance(one, Section)]))
     chapters.append(Chapter("How to reproduce", [one for one in reproduce if isinstance(one, Section)]))
     missing = [one for one in [*parts, *found, *reproduce] if isinstance(one, Missing)]
-    missing = [Missing(one.what, _make(one.command, _taken(one.command, variables))) for one in missing]
+    missing = [Missing(one.what, make_command(one.command, _taken(one.command, variables))) for one in missing]
     path = results.folder.report_file
     write_report(path, f"Foldmark: {name}", lead, chapters, missing)
     for one in missing:
@@ -176,13 +175,12 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
     revisions = [str(one.get("revision") or "") for one in notes]
     commands = [f"git checkout {revisions[0].removesuffix('-dirty')}"] if revisions[0] else []
     if all(change == changes[0] for change in changes):
-        commands.append(_make("train", {**variables, "SET": " ".join(changes[0])}))
+        commands.append(make_command("train", {**variables, "SET": " ".join(changes[0])}))
     else:
         for run in results.runs:
-            commands.append(
-                _make("train", {**variables, "CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name})
-            )
-    commands += [_make("csv", variables), _make("report", variables)]
+            begun = {"CONFIG": results.places.relative(run.folder.config_file), "NAME": run.folder.name}
+            commands.append(make_command("train", {**variables, **begun}))
+    commands += [make_command("csv", variables), make_command("report", variables)]
     dirty = any(revision.endswith("-dirty") for revision in revisions)
     changed = " The code had changes that are not committed (-dirty)." if dirty else ""
     text = f"The commands that make this page from the same data.{changed}"
@@ -193,8 +191,3 @@ def _reproduce(results: Results, variables: dict[str, str]) -> list[Section]:
 def _taken(command: str, variables: dict[str, str]) -> dict[str, str]:
     """The user's variables that a make command takes."""
     return {key: value for key, value in variables.items() if key == "DATA_ROOT" or command not in ABOUT_ALL}
-
-
-def _make(command: str, variables: dict[str, str]) -> str:
-    """A make command with the user's variables, quoted for the shell where that is needed."""
-    return " ".join([f"make {command}", *(f"{key}={shlex.quote(value)}" for key, value in variables.items() if value)])

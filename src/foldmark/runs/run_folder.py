@@ -23,7 +23,9 @@ from foldmark.runs.fold_folder import ALL_FACES, ALL_NAME, FoldFolder
 
 # A copy under another spelling of the number, such as fold00, would count a fold twice.
 FOLD_NAME = re.compile("fold(0|[1-9][0-9]*)")
-NOTHING_HELD_OUT = "its net learned all faces, so no out-of-fold figure of it exists; use make export, or foldmark predict --run."
+NOTHING_HELD_OUT = (
+    "its net learned all faces, so no out-of-fold figure of it exists; use make export, or .venv/bin/foldmark predict --run."
+)
 
 
 @dataclass(frozen=True)

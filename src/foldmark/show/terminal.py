@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,11 @@ def say_made(what: object, next_step: str | None = None) -> None:
     say(f"made: {what}")
     if next_step:
         say(f"Next: {next_step}")
+
+
+def make_command(targets: str, variables: Mapping[str, str]) -> str:
+    """A make command with the variables that are set, quoted for the shell where that is needed."""
+    return " ".join([f"make {targets}", *(f"{name}={shlex.quote(value)}" for name, value in variables.items() if value)])
 
 
 def say_error(text: object) -> None:
