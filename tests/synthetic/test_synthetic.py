@@ -1,5 +1,6 @@
 """Synthetic faces: exact, seeded, in the published layout, and never half-written."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,7 @@ from foldmark.synthetic.head import Expression, front_z, sample_head
 from foldmark.synthetic.ibug import detector_box, write_synthetic_faces
 from foldmark.synthetic.imm import draw_imm_face, sample_imm_geometry, write_synthetic_imm
 from foldmark.synthetic.view import View, landmarks_px, rotation_matrix
+from tests.conftest import assert_refused
 
 
 @pytest.fixture(scope="module")
@@ -343,3 +345,31 @@ def test_a_failed_synthetic_imm_cleans_up_after_itself(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_synthetic_imm(tmp_path, people=1, workers=1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("afile", "a file stands where its folder should be"),
+        ("afile/x", "a file stands where its folder should be"),
+        pytest.param("/proc/x", "choose another folder", marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc")),
+        ("x" * 300, "shorten it"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_a_sentence(foldmark, workplace, folder, words):
+    (workplace / "afile").write_text("keep")
+    assert_refused(foldmark("synthetic", folder, "--train-faces", 2, "--test-faces", 1), folder, words)
+    assert (workplace / "afile").read_text() == "keep"
+
+
+def test_a_cache_that_cannot_be_made_is_a_sentence(foldmark, workplace, quick, monkeypatch):
+    options = ["--set", quick, "--device", "cpu"]
+    (workplace / "cache").write_text("keep")
+    assert_refused(foldmark("train", *options), "cache", "a file stands where its folder should be")
+    (workplace / "cache").unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("foldmark.synthetic.build.tempfile.mkdtemp", refuse)  # as in a read-only checkout
+    assert_refused(foldmark("train", *options), "cache", "no permission to write here")

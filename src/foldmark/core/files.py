@@ -208,6 +208,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 _FIXES = {
+    errno.ENOENT: "its folder cannot be made here, or was removed; choose another folder",
     errno.EDQUOT: "your quota on this disk is used up, nothing was changed; make room and run the same command again",
     errno.ENAMETOOLONG: "the name is too long for this disk; shorten it",
     errno.ELOOP: "a link on the way leads back to itself; remove that link",

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from foldmark.core.errors import UserError
+from foldmark.core.files import explain_error
 from foldmark.core.progress import Progress, no_progress
 
 
@@ -20,9 +21,15 @@ def build_once(dataset: Path, labels: tuple[str, ...], fill: Callable[[Path], No
     """Let `fill(folder)` draw a data set and return its folder, `dataset`. One that has its label files is left as it is.
 
     It is built in a folder beside it and renamed at the end, so an interrupted call leaves nothing that looks
-    complete. Raises UserError where something else stands in its place.
+    complete. Raises UserError where something else stands in its place, and where the disk does not take it.
     """
+    try:
+        return _build(dataset, labels, fill)
+    except OSError as error:
+        raise explain_error(error, dataset) from error
 
+
+def _build(dataset: Path, labels: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
     def complete() -> bool:
         return all((dataset / name).is_file() for name in labels)
 
