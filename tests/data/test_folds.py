@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from foldmark.data.sets import find_data
 from foldmark.runs.experiment import Settings, make_experiment
 from foldmark.runs.places import Places
 from foldmark.runs.run import open_run
+from tests.conftest import assert_refused
 
 
 @pytest.mark.parametrize(
@@ -203,6 +205,20 @@ def test_a_split_that_is_there_is_kept_whatever_looks_alike(faces, data_root, wo
     apart = next(row for row in range(len(faces)) if folds[row] != folds[0])
     near_copy(faces, 0, apart)
     assert np.array_equal(open_folds(data_root, workplace)[0], folds)
+
+
+def test_a_split_that_is_missing_or_of_other_data_says_what_mends_it(foldmark, synthetic_root, finished, quick, workplace):
+    shutil.copytree(finished / "runs", workplace / "runs")
+    options = ["train", "--data-root", synthetic_root, "--device", "cpu", "--name"]
+    split, other = workplace / "runs/a/split.csv", workplace / "other.csv"
+    other.write_text("".join(split.read_text().splitlines(keepends=True)[:-1]))
+    shutil.copy(other, split)
+    assert_refused(foldmark(*options, "a", "--set", quick), "split.csv", "other data", "restore the data", "new NAME=")
+    split.unlink()
+    assert_refused(foldmark(*options, "a", "--set", quick), "split.csv: there is no such split file; restore it", "new NAME=")
+    named = [*options, "b", "--set", f"{quick} folds.file="]
+    assert_refused(foldmark(*named[:-1], f"{named[-1]}{other}"), "other.csv", "name a split of this data in folds.file")
+    assert_refused(foldmark(*named[:-1], f"{named[-1]}none.csv"), "none.csv", "name an existing file in folds.file")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only POSIX systems have pipes in folders")

@@ -110,14 +110,18 @@ def write_split(path: Path, faces: Faces, groups: np.ndarray, folds: np.ndarray)
     write_text(path, pandas.DataFrame(dict(zip(COLUMNS, columns, strict=True))).to_csv(index=False))
 
 
-def read_split(path: Path, faces: Faces) -> np.ndarray:
-    """Fold number (n,) of each face, matched by picture and box, so that the file's order does not matter.
+def read_split(path: Path, faces: Faces, *, named: bool = False) -> np.ndarray:
+    """Fold number (n,) of each face, matched by picture and box, so that the file's order does not matter. named: it is the file
+    that folds.file names, else a run's own.
 
     Raises UserError if a face is missing or unknown, a fold is no number or empty, or a group, of the file or of the faces, is in
     two folds.
     """
     try:
         table = pandas.read_csv(BytesIO(read_bytes(path, LARGEST)), dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        fix = "name an existing file in folds.file" if named else "restore it, or train under a new NAME=..."
+        raise UserError(f"{path}: there is no such split file; {fix}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: the split file cannot be read ({' '.join(str(error).split())}).") from None
     if not len(table) or not set(COLUMNS) <= set(table.columns):
@@ -139,7 +143,8 @@ def read_split(path: Path, faces: Faces) -> np.ndarray:
     missing = [key for key in keys if key not in fold_of]
     if missing or len(fold_of) != len(set(keys)):
         what = f"{missing[0][0]} is not in it" if missing else "it lists faces that are not in the data"
-        raise UserError(f"{path}: the split was made for other data ({what}); remove it to make a new one.")
+        fix = "name a split of this data in folds.file" if named else "restore the data, or train under a new NAME=..."
+        raise UserError(f"{path}: the split was made for other data ({what}); {fix}.")
     folds = np.array([fold_of[key] for key in keys])
     numbers = np.unique(folds)
     if len(numbers) < 2 or not np.array_equal(numbers[numbers >= 0], np.arange(numbers.max() + 1)):

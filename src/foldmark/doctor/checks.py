@@ -171,7 +171,8 @@ def check_folds(train: Seen, config: Config, lookalikes: bool) -> tuple[list[Fin
     sights = train.sights if settings.alike and lookalikes else None
     groups = group_faces(faces, sights)
     try:
-        folds = read_split(settings.file, faces) if settings.file else make_split(faces, settings, groups)
+        file = settings.file
+        folds = read_split(file, faces, named=True) if file else make_split(faces, settings, groups)
     except UserError as error:
         return [Finding("folds", UNSAFE, [str(error)], 1, "training stops.")], None, groups
     held_out = np.bincount(folds[folds >= 0])

@@ -143,7 +143,7 @@ def _choose_folds(config: Config, data: Data, progress: Progress) -> tuple[np.nd
     """The fold (n,) of each face and, for a split that is not taken from a file, the group (n,) of each."""
     settings, faces = config.folds, data.train
     if settings.file:
-        return read_split(settings.file, faces), None
+        return read_split(settings.file, faces, named=True), None
     alike = settings.alike and data.kind.lookalikes
     groups = group_faces(faces, inspect_faces(faces, progress) if alike else None)
     return make_split(faces, settings, groups), groups
