@@ -187,6 +187,7 @@ def test_bad_data_is_refused_before_training(foldmark, data_root, quick, workpla
         (["train", "--config", "resnet18", "--set", "train.epoch=3"], ["did you mean train.epochs"]),
         (["train", "--config", "resnet18", "--set", "train.epochs=0"], ["train.epochs"]),
         (["train", "--config", "resnet18", "--set", "epochs"], ["section.key=value"]),
+        (["train", "--wandb", "bogus"], ["WANDB=bogus", "use offline, online or disabled"]),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_made(foldmark, workplace, arguments, words):

@@ -12,6 +12,7 @@ from foldmark.data.sets import Data
 from foldmark.runs.experiment import Experiment, Session, Settings, data_set_of, make_experiment
 from foldmark.runs.places import Places, check_name
 from foldmark.show.terminal import say, show_progress
+from foldmark.show.wandb_calls import require_mode
 from foldmark.synthetic.sets import load_data, synthetic_notice
 from foldmark.tune.folder import Search, SearchFolder
 from foldmark.tune.search_file import load_search
@@ -20,9 +21,12 @@ from foldmark.tune.study import require_optuna
 
 
 def read_session(given: Any) -> Session:
-    """The session in the current folder, with device, wandb, notes, workers and cluster where the command has them."""
+    """The session in the current folder, with device, wandb, notes, workers and cluster where the command has them. Raises
+    UserError for an unknown mode of W&B's."""
     options = {key: getattr(given, key) for key in ("device", "wandb", "notes", "workers", "cluster") if hasattr(given, key)}
-    return Session(Places(Path.cwd()), **options)
+    session = Session(Places(Path.cwd()), **options)
+    require_mode(session.wandb, "WANDB")
+    return session
 
 
 def read_given(given: Any) -> Any:

@@ -26,6 +26,7 @@ from foldmark.show.wandb_calls import (
     is_set,
     mark_uploaded,
     record_artifacts,
+    require_mode,
     shorten_error,
     stay_in_this_folder,
     tear_down,
@@ -169,8 +170,7 @@ def start(run: RunInfo, mode: str = "offline") -> Tracker:
     if mode == "offline":
         mode = os.environ.get("WANDB_MODE") or mode
         mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)  # W&B's older names
-    if mode not in ("offline", "online", "disabled"):
-        raise UserError(f"WANDB_MODE={mode}: no such mode; use offline, online or disabled.")
+    require_mode(mode, "WANDB_MODE")
     # A typing error must not wait for the first picture.
     for variable in ("WANDB_PICTURES", "WANDB_ALERTS"):
         is_set(variable, default=False)

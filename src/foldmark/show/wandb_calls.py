@@ -42,6 +42,12 @@ def tear_down() -> None:
         call_with_limit(5, work)
 
 
+def require_mode(mode: str, variable: str) -> None:
+    """Raise UserError, which names the variable, for what is no mode of W&B's."""
+    if mode not in ("offline", "online", "disabled"):
+        raise UserError(f"{variable}={mode}: no such mode; use offline, online or disabled.")
+
+
 def stay_in_this_folder() -> None:
     """Keep W&B from writing outside wandb/, and from looking up a host name for an offline run. Folders that the user has set
     are kept. These are relative, so that an experiment's folder can move between training and upload."""
