@@ -258,4 +258,7 @@ def test_checkcsv_lists_all_and_ends_with_2(foldmark, synthetic_root, workplace)
     assert f"{faces.pictures[twins[0]]} (face {twins[0] + 1} of 8" in done.stdout
     assert file.read_bytes() == before
     assert_refused(foldmark("checkcsv", "", "--data-root", synthetic_root), "FILE=", "submissions/resnet18.csv")
-    assert_refused(foldmark("checkcsv", "none.csv", "--data-root", synthetic_root), "none.csv", "no such file")
+    assert_refused(foldmark("checkcsv", "none.csv", "--data-root", synthetic_root), "none.csv", "no such file", "resnet18.csv")
+    picture = next(synthetic_root.rglob("*.jpg"))
+    done = foldmark("checkcsv", picture, "--data-root", synthetic_root)
+    assert_refused(done, picture.name, "not a text file", "submissions/resnet18.csv", "`make csv`")

@@ -22,6 +22,7 @@ WHOLE = re.compile(r"0|[1-9][0-9]{0,14}")
 OTHER_LINE_ENDS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 LIMIT = 256 * MEGABYTE  # a file of 716 faces has 2
 SHOWN = 40  # characters of a wrong text in a message
+EXPECTED = "name a competition file, such as submissions/resnet18.csv"
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,11 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read_bytes(path, LIMIT).decode()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `make csv` writes it.") from None
+        raise UserError(f"{path}: no such file; {EXPECTED}, which `make csv` writes.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; `make csv` writes it again.") from None
+        raise UserError(f"{path}: not a text file; {EXPECTED}, or let `make csv` write it again.") from None
     lines = text.removesuffix("\n").split("\n") if text else []
     return [line.removesuffix("\r") for line in lines]
 
