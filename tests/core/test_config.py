@@ -1,17 +1,32 @@
 """Configs: what ships is valid, what is wrong is named."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from foldmark.core.config import Config, list_differences, split_overrides
 from foldmark.core.config_file import config_path, load_config, load_variants
 from foldmark.core.errors import UserError
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, assert_refused
 
 CONFIGS = REPOSITORY / "configs"
 
 
 # `make tune` reads search.yaml, which is no variant; its tests do, too.
 VARIANTS = sorted(set((REPOSITORY / "configs").glob("*.yaml")) - {REPOSITORY / "configs/search.yaml"})
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENAMETOOLONG])
+def test_a_config_that_the_system_does_not_show_is_a_sentence(foldmark, monkeypatch, error):
+    name = "resnet18" if error == errno.EACCES else "x" * 300
+
+    def refuse(path: Path) -> bool:
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # as for a folder without permission, whoever runs the tests
+    assert_refused(foldmark("train", "--config", name), f"{name}.yaml: cannot be read", os.strerror(error), "name another file")
 
 
 @pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foldmark.core.config import Config, apply_overrides
 from foldmark.core.errors import UserError
-from foldmark.core.files import expand_user
+from foldmark.core.files import expand_user, is_file
 from foldmark.core.yaml_values import read_yaml
 
 
@@ -41,7 +41,7 @@ def config_path(name: str, folder: Path) -> Path:
     """The file of a config: that path if the name ends as a YAML file, else `<name>.yaml` in the folder. Raises UserError, which
     names the nearest config, where there is none."""
     path = expand_user(Path(name), "CONFIG") if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if path.is_file():
+    if is_file(path):
         return path
     known = sorted(file.stem for file in folder.glob("*.yaml"))
     if not known:

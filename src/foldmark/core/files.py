@@ -64,6 +64,14 @@ def _require_regular(path: Path) -> int:
     return status.st_size
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file at a path that the user gave. Raises UserError where the system does not let us look."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); change its permissions or name another file.") from None
+
+
 def read_text(path: Path, limit: int = 64 * MEGABYTE) -> str:
     """The text of a regular file in UTF-8, with or without a byte order mark. Raises OSError as `read_bytes` does, and
     UnicodeDecodeError."""

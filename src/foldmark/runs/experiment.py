@@ -9,6 +9,7 @@ from pathlib import Path
 from foldmark.core.config import Config, change_config
 from foldmark.core.config_file import load_config, load_variants
 from foldmark.core.errors import UserError
+from foldmark.core.files import is_file
 from foldmark.data.sets import Data
 from foldmark.runs.places import Places, check_name
 from foldmark.runs.run_folder import RunFolder
@@ -160,4 +161,4 @@ class _Naming:
         return load_config(source, self.places.configs)
 
     def _is_config(self, source: str) -> bool:
-        return (self.places.configs / f"{source}.yaml").is_file()
+        return is_file(self.places.configs / f"{source}.yaml")
