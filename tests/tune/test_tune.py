@@ -196,6 +196,8 @@ def test_a_damaged_study_is_one_sentence(foldmark, write_search, searched, optio
 
 def test_a_search_is_no_config_and_a_training_no_search(foldmark, write_search, options, optuna, workplace):
     assert_refused(foldmark("train", "--config", "search", *options), "search.yaml", "is a search", "make tune SEARCH=")
+    config = "configs/resnet18.yaml"
+    assert_refused(foldmark("tune", *options, "--search", config), config, "not a search", f"make tune CONFIG={config}")
     (workplace / "runs/s").mkdir(parents=True)
     shutil.copy(workplace / "configs/synthetic.yaml", workplace / "runs/s/config.yaml")
     assert_refused(foldmark("tune", *options, *write_search()), "runs/s", "the run of a training", "NAME=")

@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from foldmark.core.config import Section
+from foldmark.core.config import Config, Section
 from foldmark.core.config_file import read_tree
 from foldmark.core.errors import UserError
+from foldmark.core.files import is_file
 
 
 class Range(Section):
@@ -50,9 +51,11 @@ class SearchFile(Section):
 def load_search(path: Path, folds: list[int] | None = None) -> SearchFile:
     """The search file at this path, with other folds to judge by where some are given. Raises UserError with the first thing that
     is wrong in it."""
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such search file; SEARCH= names one, configs/search.yaml is an example.")
     tree = read_tree(path)
+    if tree and set(tree) <= set(Config.model_fields):
+        raise UserError(f"{path}: is a config, not a search; make tune CONFIG={path} searches from it.")
     try:
         return SearchFile.model_validate(tree | ({"folds": folds} if folds else {}))
     except ValidationError as error:
