@@ -155,7 +155,8 @@ def note_score(csv_file: Path, leaderboard: str, path: Path) -> float:
             raise UserError(f"{csv_file}: no such file, so its content is unknown; restore it, or write the score into {path}.")
         if not file_sha256(csv_file).startswith(row["sha256"]):
             raise UserError(
-                f"{csv_file}: has changed since {path} noted it; a score belongs to one content: move it away and run make csv again."
+                f"{csv_file}: has changed since {path} noted it; a score belongs to one content: move it away and run make csv "
+                "again."
             )
         row["leaderboard"] = f"{score:.10g}"
     return score
