@@ -94,14 +94,14 @@ def test_what_a_crash_left_out_is_made_up_for(lost, run):
 def test_files_beside_a_csv_are_never_those_of_an_older_one(run, monkeypatch):
     listed = Path("submissions/a-look-first.csv")
     before = listed.read_bytes()
-    listed.write_text("of older models\n")
-    with monkeypatch.context() as patched:
-        patched.setattr(submission, "calibrate", Mock(side_effect=KeyboardInterrupt))
-        assert run("csv", "--set", f"{QUICK} predict.twins=false").returncode
-    assert not listed.exists()
-    CSV.unlink()
-    assert run("csv").returncode == 0
-    assert listed.read_bytes() == before
+    for interrupted in ("save_csv", "note_submission"):
+        CSV.unlink()
+        listed.write_text("of older models\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(submission, interrupted, Mock(side_effect=KeyboardInterrupt))
+            assert run("csv").returncode
+        assert run("csv").returncode == 0
+        assert listed.read_bytes() == before
 
 
 def test_points_in_another_order_are_no_competition_file(work, synthetic_root):  # noqa: F811

@@ -131,8 +131,8 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     predicted = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
     origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
-    for file in _files_beside(path):
-        file.unlink(missing_ok=True)  # else those of older models would stay where this is interrupted
+    # Before the file: where this is interrupted between them, the file is still stale, so both are made again.
+    chart = _write_uncertainty(path, oof, predicted, data.test)
     record = save_csv(path, predicted.points_px, origin, data)
     note_submission(path, record, places.ledger)
     for folder in ensemble.folders:
@@ -144,7 +144,6 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     say_made(
         f"{path}, checked: {len(data.test)} faces, {predicted.points_px.size} values; {record_path(path).name} has its origin"
     )
-    chart = _write_uncertainty(path, oof, predicted, data.test)
     fit_file = RunFolder(places.run(experiment.name)).ensemble_file
     write_fit(fit_file, ensemble.folders, ensemble.blend.weights, ensemble.faces)
     _track_ensemble(session, experiment, ensemble, record, chart)

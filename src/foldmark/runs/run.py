@@ -17,7 +17,7 @@ from foldmark.data.sets import Data
 from foldmark.runs.binding import check_binding, describe_fold, find_held_out, require_unchanged
 from foldmark.runs.environment import describe_environment
 from foldmark.runs.fold_folder import FoldFolder
-from foldmark.runs.places import Places
+from foldmark.runs.places import FROM_WANDB, Places
 from foldmark.runs.run_folder import RunFolder
 
 
@@ -133,9 +133,11 @@ def find_source_fold(run: Run, key: str, fold: int) -> FoldFolder:
     source, config = folder.fold(fold), folder.read_config()
     if not source.finished:
         raise UserError(f"{key}: {source.path} is not finished; train it first, with the same DATA_ROOT.")
-    if config.data.points == run.config.data.points:
-        check_binding(source, describe_fold(config, run.faces, run.folds, fold))
-    require_unchanged(source, source.checkpoint)
+    # A copy from W&B was compared with its digest when it was fetched, and has no summary of its own.
+    if not run.config.sources[key].startswith(FROM_WANDB):
+        if config.data.points == run.config.data.points:
+            check_binding(source, describe_fold(config, run.faces, run.folds, fold))
+        require_unchanged(source, source.checkpoint)
     return source
 
 
