@@ -47,7 +47,7 @@ def start(machines, workplace, synthetic_root):
 
 
 def assert_ends_well(process, workplace) -> str:
-    process.join(300)
+    process.join(600)
     said = (workplace / "said.txt").read_text()
     assert process.exitcode == 0, said
     return said
