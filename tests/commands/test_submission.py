@@ -105,10 +105,10 @@ def test_files_beside_a_csv_are_never_those_of_an_older_one(run, monkeypatch):
 
 
 def test_points_in_another_order_are_no_competition_file(work, synthetic_root):  # noqa: F811
-    order = [*range(48), *range(60, 68), *range(48, 60)]
-    options = ("--data-root", synthetic_root, "--name", "order", "--device", "cpu", "--set", f"{QUICK} data.points={order}")
-    assert run_in_process(work, "train", *[str(one).replace(", ", ",") for one in options]).returncode == 0
-    assert_refused(run_in_process(work, "csv", *[str(one).replace(", ", ",") for one in options]), "another order", "data.points")
+    order = ",".join(map(str, [*range(48), *range(60, 68), *range(48, 60)]))
+    options = ("--data-root", synthetic_root, "--name", "order", "--device", "cpu", "--set", f"{QUICK} data.points=[{order}]")
+    assert run_in_process(work, "train", *options).returncode == 0
+    assert_refused(run_in_process(work, "csv", *options), "another order", "data.points")
 
 
 def test_an_edited_file_is_neither_overwritten_nor_uploaded_unless_forced(run, submit, capsys):

@@ -86,15 +86,6 @@ def test_one_experiment_is_itself():
     assert np.allclose(result_px, points_px[0])
 
 
-def test_one_fold_leaves_no_other_to_fit_weights_on(foldmark, synthetic_root, two_configs):
-    options = ["--data-root", synthetic_root, "--config", "both"]
-    assert foldmark("train", *options, "--folds", "0").returncode == 0
-    done = foldmark("csv", *options)
-    assert done.returncode == 0, done.stderr
-    assert "0.50 (equal, because one fold alone leaves no other to fit them on)" in done.stdout
-    assert "nested" not in done.stdout
-
-
 @pytest.fixture
 def two_configs(workplace) -> Path:
     """A folder of configs in which `both` blends two quick ones."""
@@ -106,6 +97,15 @@ def two_configs(workplace) -> Path:
         (folder / f"{head}.yaml").write_text(quick + f"model: {{name: cnn, channels: [8, 16], hidden: 32, head: {head}}}\n")
     (folder / "both.yaml").write_text("blend: [pool, flat]\n")
     return folder
+
+
+def test_one_fold_leaves_no_other_to_fit_weights_on(foldmark, synthetic_root, two_configs):
+    options = ["--data-root", synthetic_root, "--config", "both"]
+    assert foldmark("train", *options, "--folds", "0").returncode == 0
+    done = foldmark("csv", *options)
+    assert done.returncode == 0, done.stderr
+    assert "0.50 (equal, because one fold alone leaves no other to fit them on)" in done.stdout
+    assert "nested" not in done.stdout
 
 
 def test_a_blend_trains_predicts_and_is_rebuilt(foldmark, synthetic_root, two_configs, workplace):

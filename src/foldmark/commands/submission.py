@@ -131,7 +131,7 @@ def _make_csv(session: Session, experiment: Experiment, ensemble: Ensemble) -> P
     predicted = predict_ensemble(members, data.test, Predicting(device, places.cache), show_progress)
     circumstances = describe_circumstances(device, places, synthetic=data.synthetic)
     origin = Origin(experiments=ensemble.records, oof=Figures.model_validate(oof.scores()), **circumstances.model_dump())
-    # Before the file: where this is interrupted between them, the file is still stale, so both are made again.
+    # Written before the CSV: after an interruption between them the CSV is still stale, so all are made again.
     chart = _write_uncertainty(path, oof, predicted, data.test)
     record = save_csv(path, predicted.points_px, origin, data)
     note_submission(path, record, places.ledger)

@@ -150,11 +150,11 @@ def read_split(path: Path, faces: Faces, *, named: bool = False) -> np.ndarray:
     if len(numbers) < 2 or not np.array_equal(numbers[numbers >= 0], np.arange(numbers.max() + 1)):
         raise UserError(f"{path}: folds must be numbered from 0 without a gap, and at least two (one, if some faces are in -1).")
     # Whatever the file calls a group: a photo and its mirror twin, or the pictures of a person, belong together.
-    fold_of_group = {}
-    for group, fold in zip(faces.groups, folds.tolist(), strict=True):
-        if fold_of_group.setdefault(group, fold) != fold:
+    fold_of_photo: dict[str, int] = {}
+    for photo, fold in zip(faces.groups, folds.tolist(), strict=True):
+        if fold_of_photo.setdefault(photo, fold) != fold:
             raise UserError(
-                f"{path}: {group} is in folds {fold_of_group[group]} and {fold}; keep a photo with its mirror twin, or a person, "
+                f"{path}: {photo} is in folds {fold_of_photo[photo]} and {fold}; keep a photo with its mirror twin, or a person, "
                 "in one fold, or the score will flatter."
             )
     return folds

@@ -23,7 +23,7 @@ LEAST_WEIGHT = 0.02  # an experiment with less is left out of the blend
 @dataclass(frozen=True)
 class Blend:
     """weights: (m,) of the experiments, none negative, sum 1; fitted, or equal. The NMEs are means over the faces in percent: of
-    equal weights, and of fitted weights (nested; None with one fold, where no other is there to fit them on)."""
+    equal weights, and of fitted weights (nested; None with one fold, which leaves no other to fit them on)."""
 
     weights: np.ndarray
     fitted: bool
@@ -62,7 +62,8 @@ def blend_predictions(members: Sequence[Prediction], weights: np.ndarray) -> Pre
 
 def fit_blend(points_px: np.ndarray, faces: Faces, folds: np.ndarray) -> tuple[Blend, np.ndarray]:
     """Blend the OOF predictions (m, n, k, 2) of m experiments that share the split `folds` (n,), and give the nested blend
-    (n, k, 2). Fitted weights are used only where they give a lower nested NME than equal ones. One fold has equal weights."""
+    (n, k, 2). Fitted weights are used only where they give a lower nested NME than equal ones. With one fold the weights are
+    equal."""
     count = len(points_px)
     equal = np.full(count, 1 / count)
     mean_px = weighted_sum(points_px, equal)

@@ -47,8 +47,8 @@ class JudgedNet(BaseModel):
 
 
 class NestedFigures(BaseModel):
-    """The nets that were judged on the faces of a fold: ensemble, distilled net, plain net. taught: of `digest_taught`; empty in
-    files of earlier versions."""
+    """The nets that were judged on the faces of a fold: ensemble, distilled net, plain net. taught: the digest of the points that
+    the net to take away learned from its teachers (`digest_taught`); empty in files of earlier versions."""
 
     fold: int
     faces: int
@@ -78,12 +78,13 @@ def read_nested(path: Path) -> NestedFigures:
 
 
 def digest_taught(teachers: RunFolder, faces: Faces) -> str:
-    """Of the out-of-fold points of the faces, which a net learns from the nets of a run."""
+    """A digest of the OOF points that a run's nets predict for the faces; a distilled net learns them."""
     return digest(read_oof(teachers, faces).points_px.tobytes().hex())
 
 
 def check_taught(net: RunFolder, teachers: RunFolder, faces: Faces) -> None:
-    """Raise UserError for a distilled net whose teachers were trained anew since."""
+    """Raise UserError for a distilled net whose teachers were trained anew since. Without teachers, or in a file of an earlier
+    version, there is nothing to compare."""
     nested = read_nested(net.nested_file)
     if nested.taught and teachers.finished and nested.taught != digest_taught(teachers, faces):
         raise UserError(

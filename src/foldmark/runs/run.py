@@ -133,7 +133,7 @@ def find_source_fold(run: Run, key: str, fold: int) -> FoldFolder:
     source, config = folder.fold(fold), folder.read_config()
     if not source.finished:
         raise UserError(f"{key}: {source.path} is not finished; train it first, with the same DATA_ROOT.")
-    # A copy from W&B was compared with its digest when it was fetched, and has no summary of its own.
+    # The checkpoint of a copy from W&B was compared with its digest when it was fetched; the copy has no binding.
     if not run.config.sources[key].startswith(FROM_WANDB):
         if config.data.points == run.config.data.points:
             check_binding(source, describe_fold(config, run.faces, run.folds, fold))
